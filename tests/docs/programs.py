@@ -1,0 +1,56 @@
+"""The Python programs that stand in the documentation."""
+
+import itertools
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+BLOCK = re.compile(
+    r"^(?P<indent>[ ]*)```(?P<language>python|output)\b[^\n]*\n(?P<text>.*?)^(?P=indent)```[ ]*$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One fenced block that says `python`.
+
+    Attributes:
+        where: the page and the line of the block's first statement.
+        source: the program.
+        output: what the next fenced block that says `output` claims it prints; None without one.
+    """
+
+    where: str
+    source: str
+    output: str | None
+
+
+def pages() -> list[Path]:
+    """Every page that may show a program."""
+    readmes = [ROOT / "README.md", *(ROOT / "packages").glob("*/README.md")]
+    guides = [page for page in (ROOT / "docs").rglob("*.md") if "site" not in page.parts]
+    return sorted(readmes + guides)
+
+
+def programs(page: Path) -> list[Program]:
+    """The programs of one page, in order."""
+    return programs_in(page.read_text(encoding="utf-8"), page.relative_to(ROOT).as_posix())
+
+
+def programs_in(text: str, name: str) -> list[Program]:
+    """The programs of a page's text, in order."""
+    blocks = list(BLOCK.finditer(text))
+    found = []
+    for block, following in itertools.zip_longest(blocks, blocks[1:]):
+        if block["language"] == "output":
+            continue
+        output = None
+        if following is not None and following["language"] == "output":
+            output = textwrap.dedent(following["text"])
+        line = text.count("\n", 0, block.start()) + 2
+        found.append(Program(f"{name}:{line}", textwrap.dedent(block["text"]), output))
+    return found
