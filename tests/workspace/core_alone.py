@@ -4,12 +4,14 @@ Run by `hatch run core:alone`.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONDEVMODE"}
 PROMISED = {"anyio", "chrono-core", "idna", "typing-extensions"}
 
 
@@ -19,8 +21,10 @@ def main() -> None:
         python = Path(folder, "Scripts" if sys.platform == "win32" else "bin", "python")
         pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
         package = str(ROOT / "packages" / "chrono-core")
-        subprocess.run([*pip, "install", "--quiet", package], check=True)
-        listed = subprocess.run([*pip, "list", "--format", "json"], check=True, capture_output=True)
+        subprocess.run([*pip, "install", "--quiet", package], check=True, env=ENVIRONMENT)
+        listed = subprocess.run(
+            [*pip, "list", "--format", "json"], check=True, capture_output=True, env=ENVIRONMENT
+        )
         subprocess.run([python, "-I", "-W", "error", "-c", "import chrono_core"], check=True)
     installed = {
         distribution["name"].replace("_", "-") for distribution in json.loads(listed.stdout)
