@@ -1,6 +1,7 @@
 from importlib.util import find_spec
 
 import pytest
+from hypothesis import settings
 
 BACKENDS = [
     "asyncio",
@@ -8,6 +9,10 @@ BACKENDS = [
         "trio", marks=pytest.mark.skipif(find_spec("trio") is None, reason="trio is not installed")
     ),
 ]
+
+# No test fails because the machine was busy.
+settings.register_profile("chrono", settings(), deadline=None)
+settings.load_profile("chrono")
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
