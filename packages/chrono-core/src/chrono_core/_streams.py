@@ -15,6 +15,12 @@ T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
 
 
+def check_max_items(max_items: object) -> None:
+    """Refuse a number of items to receive that is none."""
+    if isinstance(max_items, bool) or not isinstance(max_items, int) or max_items < 1:
+        raise ValueError(f"max_items must be a whole number from 1 up, got {max_items!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelStats:
     """What a channel holds and has moved, at one moment. Counts are items; -1 is "not known".
@@ -147,8 +153,7 @@ class ReceiveStream(ABC, Generic[T_co]):
         Cancelled, it has taken nothing. Raises what ``receive`` raises, and ``ValueError``
         where ``max_items`` is below 1.
         """
-        if max_items < 1:
-            raise ValueError(f"max_items must be at least 1, got {max_items!r}")
+        check_max_items(max_items)
         items = [await self.receive()]
         try:
             while len(items) < max_items:

@@ -1,0 +1,3 @@
+"""Patterns over chrono-core that lose nothing."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""chrono-core's channels between processes, over ZeroMQ."""
+
+__all__: list[str] = []

@@ -1,0 +1,48 @@
+"""The running event loop, as a `Run`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from ._asyncio import AsyncioRun
+from ._base import Idle, RealWait, Run, Waiter, frames, user_line, waiting_on
+
+__all__ = [
+    "Idle",
+    "RealWait",
+    "Run",
+    "Waiter",
+    "current_run",
+    "frames",
+    "running",
+    "user_line",
+    "waiting_on",
+]
+
+
+def current_run() -> Run:
+    """The run that the caller is in.
+
+    Raises:
+        RuntimeError: no event loop runs in this thread.
+    """
+    run = running()
+    if run is None:
+        raise RuntimeError("no event loop is running here: call this from async code")
+    return run
+
+
+def running() -> Run | None:
+    """The run that the caller is in, or None outside any event loop."""
+    # A trio run may be a guest of an asyncio loop, so trio is asked first; but it is asked
+    # only when somebody has imported it.
+    if (trio := sys.modules.get("trio")) is not None and trio.lowlevel.in_trio_run():
+        from ._trio import TrioRun
+
+        return TrioRun.current()
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return AsyncioRun.of(loop)

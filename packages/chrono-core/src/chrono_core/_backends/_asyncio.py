@@ -1,0 +1,308 @@
+"""asyncio, with the standard library's event loop or with uvloop.
+
+How idleness is decided. The loop keeps every callback that can run in one first-in-first-out
+queue: the steps of tasks, the callbacks of futures, what `call_soon` was given. The pump is such
+a callback. When it runs and the queue is empty, nothing else can run before something outside
+the loop happens, however long the chain of callbacks was that ended just now. Otherwise it puts
+itself at the end of the queue and looks again one round later.
+
+uvloop has such a queue but does not show it, so the run keeps a mirror of it by standing in for
+`call_soon`, through which asyncio's own tasks and futures schedule everything that they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+from anyio._backends import _asyncio as anyio_asyncio
+
+from ._base import Idle, RealWait, Run, Waiter, Watcher, frames, user_line
+
+NAP = 0.001
+
+
+class AsyncioWaiter:
+    __slots__ = ("future", "subject", "task")
+
+    def __init__(self, future: asyncio.Future[None], task: Any, subject: object) -> None:
+        self.future = future
+        self.task = task
+        self.subject = subject
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self.future.__await__()
+
+    def wake(self) -> bool:
+        if self.future.done():
+            return False
+        self.future.set_result(None)
+        return True
+
+    @property
+    def parked(self) -> bool:
+        return not self.future.done()
+
+    @property
+    def woken(self) -> bool:
+        return self.future.done() and not self.future.cancelled()
+
+
+class _Yield:
+    """Yield to the event loop for one round."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+_YIELD = _Yield()
+
+
+class AsyncioRun(Run):
+    __slots__ = ("_get_task", "_limiter", "_loop", "_pump_handle", "_queue", "_rounds")
+
+    current_task = staticmethod(asyncio.current_task)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        # The task that this loop, in whichever thread, runs now. Python 3.11 takes ten times as
+        # long for `asyncio.current_task` and for `asyncio.get_running_loop`.
+        self._get_task: Callable[[], Any] = (
+            partial(asyncio.tasks._current_tasks.get, loop)  # type: ignore[attr-defined]
+            if sys.version_info < (3, 12)
+            else partial(asyncio.current_task, loop)
+        )
+        self._limiter = anyio.to_thread.current_default_thread_limiter()
+        self._pump_handle: asyncio.Handle | None = None
+        self._rounds = 0
+        queue = getattr(loop, "_ready", None)
+        self._queue: Any = queue if isinstance(queue, deque) else _Mirror(loop)
+
+    @staticmethod
+    def of(loop: asyncio.AbstractEventLoop) -> AsyncioRun:
+        run: AsyncioRun | None = loop.__dict__.get("_chrono_run")
+        if run is None:
+            run = loop.__dict__["_chrono_run"] = AsyncioRun(loop)
+        return run
+
+    def is_current(self) -> bool:
+        return asyncio._get_running_loop() is self._loop
+
+    def in_task(self) -> bool:
+        return threading.get_ident() == self.thread and self._get_task() is not None
+
+    def task_name(self, task: Any) -> str:
+        return str(task.get_name())
+
+    def coroutine(self, task: Any) -> Any:
+        return task.get_coro()
+
+    def alive(self) -> bool:
+        return not self._loop.is_closed() and self._loop.is_running()
+
+    def call_threadsafe(self, callback: Callable[[], object]) -> None:
+        self._loop.call_soon_threadsafe(callback)
+
+    # Waiting
+
+    def waiter(self, subject: object) -> Waiter:
+        return AsyncioWaiter(self._loop.create_future(), self._get_task(), subject)
+
+    async def checkpoint(self) -> None:
+        try:
+            await _YIELD
+        except asyncio.CancelledError:
+            await _YIELD  # trio raises one round later
+            raise
+
+    async def checkpoint_if_cancelled(self) -> None:
+        task = asyncio.current_task()
+        if task is not None and not self.undisturbed(task)():
+            # The cancellation is delivered while the task is suspended.
+            await _YIELD
+            await anyio.lowlevel.checkpoint_if_cancelled()
+
+    def undisturbed(self, task: Any) -> Callable[[], bool]:
+        get_task, get_ident, thread = self._get_task, threading.get_ident, self.thread
+        states = anyio_asyncio._task_states
+        state: Any = states.get(task)
+
+        def undisturbed() -> bool:
+            nonlocal state
+            if get_task() is not task or get_ident() != thread or task._must_cancel:
+                return False
+            if state is None:
+                # A task that entered no scope of anyio's so far: it may have done so since.
+                state = states.get(task)
+                if state is None:
+                    return True
+            scope = state.cancel_scope
+            while scope is not None:
+                if scope._cancel_called:
+                    return False
+                if scope._shield:
+                    return True
+                scope = scope._parent_scope
+            return True
+
+        return undisturbed
+
+    def redeliver_cancellation(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        requests = task.cancelling()
+        self._loop.call_soon(_cancel_again, task, requests)
+
+    # Idleness
+
+    def watch(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+
+    def kick(self) -> None:
+        if self.in_task():
+            self._start_pump()
+        elif self.alive():
+            self._loop.call_soon_threadsafe(self._start_pump)
+
+    def _start_pump(self) -> None:
+        self._rounds = 0
+        if self._pump_handle is None:
+            self._pump_handle = self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        if self._queue:
+            self._rounds += 1
+            if self._rounds == self.livelock_after:
+                self.watcher.on_livelock(self._runnable())
+            self._pump_handle = self._loop.call_soon(self._pump)
+            return
+        self._rounds = 0
+        outcome = self.watcher.on_idle()
+        if outcome is Idle.AGAIN:
+            self._pump_handle = self._loop.call_soon(self._pump)
+        elif outcome is Idle.NAP:
+            self._pump_handle = self._loop.call_later(NAP, self._pump)
+        else:
+            self._pump_handle = None
+
+    def _runnable(self) -> list[str]:
+        """The names of the tasks in the queue, each once, in order."""
+        names: dict[str, None] = {}
+        for handle in list(self._queue):
+            callback = getattr(handle, "_callback", handle)
+            task = getattr(callback, "__self__", None)
+            if isinstance(task, asyncio.Task):
+                names[task.get_name()] = None
+        return list(names)
+
+    def threads_in_flight(self) -> int:
+        return self._limiter.borrowed_tokens
+
+    def maybe_real_waits(self) -> bool:
+        if getattr(self._loop, "_scheduled", ()):
+            return True
+        selector = getattr(self._loop, "_selector", None)
+        return selector is not None and len(selector.get_map()) > 1
+
+    def real_waits(self, drivers: list[Any]) -> list[RealWait]:
+        ours = {id(scope) for scope in self.own_timeouts}
+        waits = []
+        for timer in sorted(getattr(self._loop, "_scheduled", ()), key=lambda timer: timer._when):
+            if timer._cancelled or timer is self._pump_handle:
+                continue
+            owner = getattr(timer._callback, "__self__", None)
+            task = getattr(owner, "_host_task", None) or getattr(owner, "_task", None)
+            if id(owner) in ours or (task in drivers and task is not None):
+                continue
+            if task is None and timer._args:
+                task = self._task_awaiting(timer._args[0])
+            waits.append(self._wait("a timer of the event loop", task, timer._callback))
+        selector = getattr(self._loop, "_selector", None)
+        for key in list(selector.get_map().values()) if selector is not None else ():
+            if key.fileobj is getattr(self._loop, "_ssock", None):
+                continue
+            handle = next((handle for handle in key.data or () if handle is not None), None)
+            future = handle._args[0] if handle is not None and handle._args else None
+            callback = handle._callback if handle is not None else None
+            waits.append(self._wait(f"descriptor {key.fd}", self._task_awaiting(future), callback))
+        return waits
+
+    def _task_awaiting(self, future: object) -> Any:
+        if isinstance(future, asyncio.Future):
+            for task in asyncio.all_tasks(self._loop):
+                if getattr(task, "_fut_waiter", None) is future:
+                    return task
+        return None
+
+    def _wait(self, what: str, task: Any, callback: Any) -> RealWait:
+        if task is not None:
+            filename, lineno = user_line(frames(task.get_coro()))
+            return RealWait(what, task.get_name(), filename, lineno)
+        function = callback.__func__ if isinstance(callback, MethodType) else callback
+        name = getattr(function, "__qualname__", repr(function))
+        if isinstance(function, FunctionType):
+            code = function.__code__
+            return RealWait(what, name, code.co_filename, code.co_firstlineno)
+        return RealWait(what, name, "<unknown>", 0)
+
+
+def _cancel_again(task: asyncio.Task[Any], requests: int) -> None:
+    # Whoever asked may have withdrawn by now, as `asyncio.timeout` does on leaving.
+    if not task.done() and task.cancelling() >= requests:
+        task.uncancel()
+        task.cancel()
+
+
+class _Mirror:
+    """The callbacks that a loop has yet to run, for a loop that does not show them."""
+
+    def __init__(self, loop: Any) -> None:
+        self._handles: deque[asyncio.Handle] = deque()
+        self._call_soon = loop.call_soon
+        # What was scheduled before now is unknown, but runs before this does.
+        self._settled = False
+        self._call_soon(self._settle)
+        try:
+            loop.call_soon = self.call_soon
+        except AttributeError:
+            raise RuntimeError(
+                f"SimClock cannot tell when {type(loop).__qualname__} is idle: run the "
+                "simulation on asyncio's own event loop, uvloop or trio"
+            ) from None
+
+    def _settle(self) -> None:
+        self._settled = True
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.Handle:
+        def run(*args: Any) -> None:
+            # First in, first out: what stands before this one was cancelled.
+            while self._handles.popleft() is not handle:
+                pass
+            callback(*args)
+
+        run.__self__ = getattr(callback, "__self__", None)  # type: ignore[attr-defined]
+        handle: asyncio.Handle = self._call_soon(run, *args, context=context)
+        self._handles.append(handle)
+        return handle
+
+    def __len__(self) -> int:
+        handles = self._handles
+        while handles and handles[0].cancelled():
+            handles.popleft()
+        return len(handles) if self._settled else len(handles) + 1
+
+    def __iter__(self) -> Any:
+        return iter(self._handles)

@@ -1,0 +1,306 @@
+"""trio.
+
+How idleness is decided. trio itself knows when no task can run, and wakes whoever waits in
+`wait_all_tasks_blocked` then. The pump is a system task that does.
+
+How tasks are put in order. trio reverses each batch of runnable tasks with a probability of one
+half, so that nobody relies on an order. For as long as a run is simulated, the dice always fall
+the same way, and the batch runs first in, first out. The dice are shared by every trio run of the
+process: others that run meanwhile in other threads get an order too, which harms nobody.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Generator
+from math import inf
+from typing import Any
+
+import trio
+import trio.testing
+
+from ._base import Idle, RealWait, Run, Waiter, Watcher, frames, user_line
+
+NAP = 0.001
+
+# After so many rounds, it is clear which tasks keep running.
+LIVELOCK_SAMPLE = 10
+
+_run: trio.lowlevel.RunVar[TrioRun] = trio.lowlevel.RunVar("chrono run")
+
+
+class TrioWaiter:
+    __slots__ = ("parked", "subject", "task", "woken")
+
+    def __init__(self, task: Any, subject: object) -> None:
+        self.task = task
+        self.subject = subject
+        self.parked = True
+        self.woken = False
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return trio.lowlevel.wait_task_rescheduled(self._abort).__await__()  # noqa: ASYNC105
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self.parked = False
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def wake(self) -> bool:
+        if not self.parked:
+            return False
+        self.parked = False
+        self.woken = True
+        trio.lowlevel.reschedule(self.task)
+        return True
+
+
+def _abort_at_once(_: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.SUCCEEDED
+
+
+class TrioRun(Run):
+    __slots__ = ("_ended", "_instrument", "_limiter", "_pump", "_resting", "_token", "ordered")
+
+    current_task = staticmethod(trio.lowlevel.current_task)
+
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+        super().__init__()
+        self._token = token
+        self._limiter = trio.to_thread.current_default_thread_limiter()
+        self._pump: Any = None
+        self._resting = True
+        self._ended = False
+        self._instrument = _Rounds(self)
+        self.ordered = _dice is not None
+
+    @staticmethod
+    def current() -> TrioRun:
+        try:
+            return _run.get()
+        except LookupError:
+            run = TrioRun(trio.lowlevel.current_trio_token())
+            _run.set(run)
+            return run
+
+    def is_current(self) -> bool:
+        try:
+            return trio.lowlevel.current_trio_token() is self._token
+        except RuntimeError:
+            return False
+
+    def in_task(self) -> bool:
+        try:
+            trio.lowlevel.current_task()
+            return trio.lowlevel.current_trio_token() is self._token
+        except RuntimeError:
+            return False
+
+    def task_name(self, task: Any) -> str:
+        return str(task.name)
+
+    def coroutine(self, task: Any) -> Any:
+        return task.coro
+
+    def alive(self) -> bool:
+        try:
+            self._token.run_sync_soon(int, idempotent=True)
+        except trio.RunFinishedError:
+            return False
+        return True
+
+    def call_threadsafe(self, callback: Callable[[], object]) -> None:
+        self._token.run_sync_soon(callback)
+
+    # Waiting
+
+    def waiter(self, subject: object) -> Waiter:
+        return TrioWaiter(trio.lowlevel.current_task(), subject)
+
+    async def checkpoint(self) -> None:
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        if trio.current_effective_deadline() == -inf:
+            await trio.lowlevel.wait_task_rescheduled(_abort_at_once)
+
+    async def checkpoint_if_cancelled(self) -> None:
+        if trio.current_effective_deadline() == -inf:
+            await trio.lowlevel.wait_task_rescheduled(_abort_at_once)
+
+    def undisturbed(self, task: Any) -> Callable[[], bool]:
+        current_task = trio.lowlevel.current_task
+
+        def undisturbed() -> bool:
+            return current_task() is task and not task._cancel_status.effectively_cancelled
+
+        return undisturbed
+
+    def redeliver_cancellation(self) -> None:
+        """Trio delivers a cancellation that came too late at the next checkpoint by itself."""
+
+    # Idleness
+
+    def watch(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+        if self._pump is None:
+            if not self.ordered:
+                warnings.warn(
+                    f"trio {trio.__version__} does not let chrono put tasks in order: what runs "
+                    "at one instant runs in any order, and traces may differ from run to run",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            self._pump = trio.lowlevel.spawn_system_task(self._pump_task, name="chrono pump")
+
+    def kick(self) -> None:
+        self._instrument.rounds = 0
+        if self.in_task():
+            self._end_rest()
+        elif self.alive():
+            self._token.run_sync_soon(self._end_rest)
+
+    def _end_rest(self) -> None:
+        if self._resting:
+            self._resting = False
+            if self._pump.custom_sleep_data is self:
+                trio.lowlevel.reschedule(self._pump)
+
+    async def _pump_task(self) -> None:
+        _load_dice()
+        trio.lowlevel.add_instrument(self._instrument)
+        try:
+            while True:
+                if self._resting:
+                    self._pump.custom_sleep_data = self
+                    await trio.lowlevel.wait_task_rescheduled(_abort_at_once)
+                self._instrument.rounds = 0
+                await trio.testing.wait_all_tasks_blocked()
+                outcome = self.watcher.on_idle()
+                if outcome is Idle.NAP:
+                    await trio.sleep(NAP)
+                elif outcome is Idle.REST:
+                    self._resting = True
+        finally:
+            self._ended = True
+            trio.lowlevel.remove_instrument(self._instrument)
+            _restore_dice()
+
+    def threads_in_flight(self) -> int:
+        return self._limiter.borrowed_tokens
+
+    def maybe_real_waits(self) -> bool:
+        runner = self._pump._runner
+        if runner.deadlines.next_deadline() != inf:
+            return True
+        # trio itself waits for one descriptor, which wakes it from other threads.
+        return len(getattr(runner.io_manager, "_registered", ())) > 1
+
+    def real_waits(self, drivers: list[Any]) -> list[RealWait]:
+        ours = {id(getattr(scope, "_CancelScope__original", scope)) for scope in self.own_timeouts}
+        for task in drivers:
+            ours.update(id(scope) for scope in _scopes(task))
+        waits = []
+        for task in _family(self._pump._runner.main_task):
+            for scope in _scopes(task):
+                if scope.deadline not in (inf, -inf) and id(scope) not in ours:
+                    ours.add(id(scope))
+                    waits.append(self._wait("a timer of the event loop", task))
+            stack = frames(task.coro)
+            if any(frame.f_code.co_name in _DESCRIPTOR_WAITS for frame in stack):
+                waits.append(self._wait("a descriptor", task))
+        return waits
+
+    def _wait(self, what: str, task: Any) -> RealWait:
+        return RealWait(what, self.task_name(task), *user_line(frames(task.coro)))
+
+
+# The functions of trio that wait for a descriptor.
+_DESCRIPTOR_WAITS = ("_epoll_wait", "_wait_common", "_afd_poll")
+
+
+def _family(task: Any) -> list[Any]:
+    """A task and those under it, parents first, in the order in which they were started."""
+    found = []
+    waiting = [task]
+    while waiting:
+        task = waiting.pop(0)
+        found.append(task)
+        for nursery in task.child_nurseries:
+            waiting += sorted(nursery.child_tasks, key=lambda child: child._counter)
+    return found
+
+
+def _scopes(task: Any) -> list[Any]:
+    """The cancel scopes around a task, innermost first."""
+    found = []
+    status = task._cancel_status
+    while status is not None:
+        found.append(status._scope)
+        status = status._parent
+    return found
+
+
+class _Rounds(trio.abc.Instrument):
+    """Counts the rounds since the last idleness, and finds out who keeps running."""
+
+    def __init__(self, run: TrioRun) -> None:
+        self.rounds = 0
+        self._run = weakref.ref(run)
+        self._recorder = _Recorder()
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.rounds += 1
+        run = self._run()
+        if run is None or run._resting or self.rounds < run.livelock_after:
+            return
+        if self.rounds == run.livelock_after:
+            self._recorder.names.clear()
+            trio.lowlevel.add_instrument(self._recorder)
+        elif self.rounds == run.livelock_after + LIVELOCK_SAMPLE:
+            trio.lowlevel.remove_instrument(self._recorder)
+            run.watcher.on_livelock(list(self._recorder.names))
+
+
+class _Recorder(trio.abc.Instrument):
+    def __init__(self) -> None:
+        self.names: dict[str, None] = {}
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.names[task.name] = None
+
+
+# One order
+
+
+class _LoadedDice:
+    """Stands in for the generator that trio throws to reverse a batch: it never does."""
+
+    def __init__(self, fair: Any) -> None:
+        self._fair = fair
+
+    def random(self) -> float:
+        return 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fair, name)
+
+
+_dice: Any = getattr(getattr(trio._core, "_run", None), "_r", None)
+_simulations = 0
+_lock = threading.Lock()
+
+
+def _load_dice() -> None:
+    global _simulations
+    with _lock:
+        _simulations += 1
+        if _simulations == 1 and _dice is not None:
+            trio._core._run._r = _LoadedDice(_dice)  # type: ignore[assignment]
+
+
+def _restore_dice() -> None:
+    global _simulations
+    with _lock:
+        _simulations -= 1
+        if _simulations == 0 and _dice is not None:
+            trio._core._run._r = _dice

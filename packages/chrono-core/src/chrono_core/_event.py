@@ -1,0 +1,66 @@
+"""Waking several tasks in one order, which the events of trio do not do."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ._backends import Waiter, current_run
+
+
+class StopEvent(Protocol):
+    """Set, once and for good, when a daemon or a supervisor is told to stop."""
+
+    def is_set(self) -> bool:
+        """Whether it has been told."""
+        ...
+
+    async def wait(self) -> None:
+        """Wait until it is told; where it was, that is one checkpoint."""
+        ...
+
+
+class Pulse:
+    """Wakes whoever waits now; whoever comes later waits for the next time."""
+
+    __slots__ = ("_subject", "_waiters")
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+        self._waiters: dict[Waiter, None] = {}
+
+    async def wait(self) -> None:
+        """Wait for the next pulse."""
+        waiter = current_run().waiter(self._subject)
+        self._waiters[waiter] = None
+        try:
+            await waiter
+        finally:
+            self._waiters.pop(waiter, None)
+
+    def beat(self) -> None:
+        """Wake whoever waits, in the order in which they came."""
+        for waiter in list(self._waiters):
+            waiter.wake()
+
+
+class Event:
+    """Is set once, and wakes its waiters in the order in which they came."""
+
+    __slots__ = ("_pulse", "_set")
+
+    def __init__(self, subject: str) -> None:
+        self._set = False
+        self._pulse = Pulse(subject)
+
+    def is_set(self) -> bool:
+        return self._set
+
+    async def wait(self) -> None:
+        if self._set:
+            await current_run().checkpoint()
+        while not self._set:
+            await self._pulse.wait()
+
+    def set(self) -> None:
+        self._set = True
+        self._pulse.beat()

@@ -1,0 +1,70 @@
+"""Seconds outside, integer nanoseconds inside: rounded once, at the edge."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+NANOSECONDS = 1_000_000_000
+
+
+def number(value: float, what: str) -> float:
+    """A number that is one, or a clear error."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        try:
+            value = float(value.__float__())
+        except AttributeError:
+            raise TypeError(f"{what} must be a number of seconds, got {value!r}") from None
+    if value != value:
+        raise ValueError(f"{what} must be a number of seconds, got NaN")
+    return value
+
+
+def finite(value: float, what: str) -> float:
+    """A number that is neither NaN nor infinite."""
+    value = number(value, what)
+    if math.isinf(value):
+        raise ValueError(f"{what} must be finite, got {value!r}")
+    return value
+
+
+def to_ns(seconds: float) -> int:
+    """Nanoseconds, exact for what a float can express, rounded half to even."""
+    if isinstance(seconds, int):
+        return seconds * NANOSECONDS
+    nanoseconds = seconds * 1e9
+    if -9e15 < nanoseconds < 9e15:
+        return round(nanoseconds)
+    return round(Fraction(seconds) * NANOSECONDS)
+
+
+def to_seconds(nanoseconds: int) -> float:
+    """The float nearest to so many nanoseconds."""
+    return nanoseconds / NANOSECONDS
+
+
+class Ticks:
+    """The instants of a periodic timer: tick n is at start + n periods, computed each time."""
+
+    __slots__ = ("_numerator", "_shift", "start")
+
+    def __init__(self, start: int, period: float) -> None:
+        self.start = start
+        # A float is a fraction whose denominator is a power of two.
+        numerator, denominator = period.as_integer_ratio()
+        self._numerator = numerator * NANOSECONDS
+        self._shift = denominator.bit_length() - 1
+
+    def at(self, n: int) -> int:
+        """The instant of tick n."""
+        product = n * self._numerator
+        if not self._shift:
+            return self.start + product
+        return self.start + ((product + (1 << (self._shift - 1))) >> self._shift)
+
+    def first_from(self, now: int, n: int) -> int:
+        """The number of the first tick from n on that is not before now; takes no loop."""
+        n = max(n, ((now - self.start) << self._shift) // self._numerator)
+        while self.at(n) < now:
+            n += 1
+        return n
