@@ -1,6 +1,7 @@
 """Running the examples that stand in the documentation, each a directory of plain modules."""
 
 import importlib
+import os
 import re
 import runpy
 import subprocess
@@ -16,26 +17,34 @@ EXAMPLES = ROOT / "docs" / "examples"
 Main = Callable[[Sequence[str]], int]
 
 
-def modules(name: str, *wanted: str) -> list[Any]:
-    """Modules of an example, found as the example itself finds them."""
-    sys.path.insert(0, str(EXAMPLES / name))
+def load(name: str, *modules: str) -> tuple[Any, ...]:
+    """The function behind an example's command line, and modules of it.
+
+    They are found as the example itself finds them. Afterwards none can be imported by its name,
+    so that an example sees no module of another.
+    """
+    directory = str(EXAMPLES / name)
+    known = set(sys.modules)
+    sys.path.insert(0, directory)
     try:
-        return [importlib.import_module(module) for module in wanted]
+        main: Main = runpy.run_path(directory, run_name=name)["main"]
+        return main, *map(importlib.import_module, modules)
     finally:
-        sys.path.remove(str(EXAMPLES / name))
-
-
-def main(name: str) -> Main:
-    """The function behind an example's command line."""
-    function: Main = runpy.run_path(str(EXAMPLES / name), run_name=name)["main"]
-    return function
+        sys.path.remove(directory)
+        for module in set(sys.modules) - known:
+            if Path(getattr(sys.modules[module], "__file__", None) or "").parent == Path(directory):
+                del sys.modules[module]
 
 
 def command(name: str, *options: str, cwd: Path) -> str:
-    """What an example prints, run as its page says; it may print nothing on stderr."""
+    """What an example prints, run as its page says; it may print nothing on stderr.
+
+    Not in Python's development mode, in which asyncio takes ten times as long.
+    """
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-X", "utf8", "-W", "error", EXAMPLES / name, *options],
+        [sys.executable, "-X", "utf8", "-W", "error", EXAMPLES / name, *options],
         cwd=cwd,
+        env={**os.environ, "PYTHONDEVMODE": ""},
         capture_output=True,
         encoding="utf-8",
         check=False,

@@ -1,64 +1,35 @@
-"""The inference-stack example: three rates, one session or many nested ones."""
-
-from __future__ import annotations
-
-import importlib
-import re
-import runpy
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from chrono_core.testing import available_backends
 
-REPOSITORY = Path(__file__).parents[2]
-EXAMPLE = REPOSITORY / "docs" / "examples" / "inference_stack"
-BACKENDS = ("asyncio", "trio")
+from . import examples
 
+NAME = "inference_stack"
 
-@pytest.fixture(scope="module")
-def example() -> Any:
-    """Gives the example's modules by name, as the example itself imports them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXAMPLE)
-        yield importlib.import_module
-
-
-@pytest.fixture(scope="module")
-def main() -> Callable[[list[str]], int]:
-    """The example's ``main``, without a process of its own."""
-    function: Callable[[list[str]], int] = runpy.run_path(str(EXAMPLE), run_name="stack")["main"]
-    return function
-
-
-def trace_of(output: str) -> str:
-    """The digest on the last line of the example's output."""
-    found = re.fullmatch(r"trace ([0-9a-f]{64})", output.splitlines()[-1])
-    assert found, output
-    return found[1]
+main, messages, sessions = examples.load(NAME, "stack_messages", "stack_session")
 
 
 @pytest.mark.parametrize(
     "options", [[], ["--sessions", "5"]], ids=["one session", "nested sessions"]
 )
 def test_the_trace_is_the_same_on_both_backends_and_on_every_run(
-    main: Any, options: list[str], capsys: pytest.CaptureFixture[str]
+    options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two runs on each backend, four times one hash."""
+    """Two runs on each backend, each time one hash."""
     traces = set()
-    for backend in (*BACKENDS, *BACKENDS):
+    for backend in 2 * available_backends():
         assert main(["--seconds", "10", "--backend", backend, *options]) == 0
-        traces.add(trace_of(capsys.readouterr().out))
+        traces.add(examples.trace(capsys.readouterr().out))
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_each_daemon_keeps_its_own_rate(example: Any, backend: str) -> None:
+def test_each_daemon_keeps_its_own_rate(anyio_backend: str) -> None:
     """In a minute: 61 plans, less than 600 chunks as inference overruns at times, 20 actions/s."""
-    session = anyio.run(example("stack_session").run_session, 0, 60.0, backend=backend)
+    session = anyio.run(sessions.run_session, 0, 60.0, backend=anyio_backend)
     assert session.duration == 60.0
     assert session.tally.plans == 61
     assert 300 < session.tally.chunks < 600
@@ -66,19 +37,19 @@ def test_each_daemon_keeps_its_own_rate(example: Any, backend: str) -> None:
     assert 10.0 < session.tally.travelled < 60.0
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_nested_session_does_what_it_does_alone(example: Any, backend: str) -> None:
+def test_a_nested_session_does_what_it_does_alone(anyio_backend: str) -> None:
     """Rollouts side by side, each in its own time, leave no mark on one another."""
-    stack_session = example("stack_session")
-    together = anyio.run(stack_session.evaluate, 4, 5.0, backend=backend)
-    alone = [anyio.run(stack_session.run_session, seed, 5.0, backend=backend) for seed in range(4)]
-    assert together == alone
+
+    def run(*program: Any) -> Any:
+        return anyio.run(*program, backend=anyio_backend)
+
+    together = run(sessions.evaluate, 4, 5.0)
+    assert together == [run(sessions.run_session, seed, 5.0) for seed in range(4)]
     assert len({session.digest for session in together}) == 4
 
 
-def test_a_chunk_leads_to_the_goal_and_ends(example: Any) -> None:
+def test_a_chunk_leads_to_the_goal_and_ends() -> None:
     """The policy's actions stop at a goal within reach, and are no more than they are."""
-    messages = example("stack_messages")
     start, goal = messages.Observation((0.0, 0.0)), messages.Goal((0.06, 0.08))
     chunk = messages.chunk_towards(goal, start, begins=3.0)
     assert sum(vx for vx, _ in chunk.actions) * messages.ACTION_PERIOD == pytest.approx(0.06)
@@ -87,9 +58,12 @@ def test_a_chunk_leads_to_the_goal_and_ends(example: Any) -> None:
     assert chunk.action_at(3.4) is None
 
 
-@pytest.mark.parametrize("argv", [["--seconds", "inf"], ["--sessions", "0"], ["--sessions", "x"]])
+@pytest.mark.parametrize(
+    "argv",
+    [["--seconds", "inf"], ["--sessions", "0"], ["--sessions", "x"], ["--backend", "curio"]],
+)
 def test_options_that_make_no_sense_end_with_exit_code_2(
-    main: Any, argv: list[str], capsys: pytest.CaptureFixture[str]
+    argv: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The command line is checked before anything runs."""
     with pytest.raises(SystemExit) as ended:
@@ -98,9 +72,17 @@ def test_options_that_make_no_sense_end_with_exit_code_2(
     assert argv[0] in capsys.readouterr().err
 
 
+def test_a_backend_that_is_not_installed_gets_one_sentence_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who asks for trio without having it is told so."""
+    monkeypatch.setitem(sys.modules, "trio", None)
+    assert main(["--backend", "trio"]) == 2
+    assert capsys.readouterr() == ("", "inference_stack: trio is not installed.\n")
+
+
 def test_the_command_of_the_readme_runs(tmp_path: Path) -> None:
-    """``python docs/examples/inference_stack`` prints its table and the hash, and no warning."""
-    command = [sys.executable, "-W", "error", str(EXAMPLE), "--sessions", "20"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    assert trace_of(done.stdout)
+    """``python docs/examples/inference_stack`` prints a table, the hash, and nothing on stderr."""
+    output = examples.command(NAME, cwd=tmp_path)
+    assert len(output.splitlines()) == 4
+    assert examples.trace(output)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from chrono_core import Context, EndOfStream, ReceiveStream, SendStream, daemon
+from chrono_core.testing import Trace
 from flight_filter import MahonyFilter
 from flight_records import Attitude, ImuSample
-from flight_trace import Trace
 
 NANOSECOND = 1e-9
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chrono_core import Context, Daemon
-from flight_trace import Trace
+from chrono_core.testing import Trace
 
 
 class DrillError(Exception):

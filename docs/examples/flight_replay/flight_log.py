@@ -130,18 +130,21 @@ def _rows(
     if tuple(header) != columns:
         found = ",".join(header)[:80]
         raise LogError(f"{path} is another kind of file: its first line is {found!r}.")
+
+    def wrong(what: str) -> LogError:
+        return LogError(f"{path}, line {reader.line_num}: {what}.")
+
     previous = None
     for row in reader:
-        where = f"{path}, line {reader.line_num}"
         try:
             stamp, values = int(row[0]), tuple(map(float, row[1:]))
         except (ValueError, IndexError):
-            raise LogError(f"{where}: {','.join(row)[:80]!r} is not a row of numbers.") from None
+            raise wrong(f"{','.join(row)[:80]!r} is not a row of numbers") from None
         if len(row) != len(columns):
-            raise LogError(f"{where}: {len(row)} values where {len(columns)} belong.")
+            raise wrong(f"{len(row)} values where {len(columns)} belong")
         if not math.hypot(*values) < LARGEST_READING:  # NaN compares false
-            raise LogError(f"{where}: {','.join(row)[:80]!r} is nothing that a sensor reports.")
+            raise wrong(f"{','.join(row)[:80]!r} is nothing that a sensor reports")
         if previous is not None and not 0 < stamp - previous <= LONGEST_SILENCE_US:
-            raise LogError(f"{where}: time goes from {previous} to {stamp} µs, which no log does.")
+            raise wrong(f"time goes from {previous} to {stamp} µs, which no log does")
         previous = stamp
         yield stamp, values

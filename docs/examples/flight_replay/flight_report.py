@@ -48,4 +48,4 @@ def _rows(log: FlightLog, flight: Flight, wall: float) -> Iterator[tuple[str, st
     yield "restarts", str(flight.restarts), f"of the {ESTIMATOR}, by the drill"
     for finding in flight.findings:
         if finding.daemon == ESTIMATOR:
-            yield "", finding.state, f"found at {finding.time:.3f} s"
+            yield "", finding.state, f"found at {finding.time:.3f} s by the health monitor"

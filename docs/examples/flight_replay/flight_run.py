@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import anyio
 from chrono_core import DaemonHandle, RestartPolicy, SimClock, Supervisor, open_channel
+from chrono_core.testing import Trace
 from flight_daemons import (
     Comparison,
     Finding,
@@ -22,17 +23,16 @@ from flight_drill import CrashDrill
 from flight_filter import MahonyFilter
 from flight_log import FlightLog
 from flight_records import Attitude, ImuSample
-from flight_trace import Trace
 
 BUFFER = 64
 GAP_LIMIT = 0.012
-HEALTH_PERIOD = 0.05
+HEALTH_PERIOD = 0.1
 RESTART = RestartPolicy(base=0.1, max_retries=3)
 
 ESTIMATOR = "attitude-estimator"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # asyncio puts the result of a run into words, however long
 class Flight:
     """What comes out of a flight; the daemons write it."""
 
@@ -99,10 +99,19 @@ def add_daemons(
 
 
 async def pass_time(clock: SimClock, last: DaemonHandle, rate: float | None) -> None:
-    """Let simulated time pass until a daemon has ended."""
-    began = anyio.current_time() - clock.now() / (rate or math.inf)
+    """Let simulated time pass until a daemon has ended, with all that is due at that instant."""
+    if rate is None:
+        await clock.run_until(last.wait_stopped(), limit=math.inf)
+    else:
+        await keep_pace(clock, last, rate)
+    await clock.advance(0.0)
+
+
+async def keep_pace(clock: SimClock, last: DaemonHandle, rate: float) -> None:
+    """Move the clock from deadline to deadline, each at its share of real time."""
+    began = anyio.current_time() - clock.now() / rate
     await clock.advance(0.0)
     while last.health.state != "stopped":
-        if rate is not None and clock.next_deadline is not None:
+        if clock.next_deadline is not None:
             await anyio.sleep_until(began + clock.next_deadline / rate)
         await clock.step()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from chrono_core import Context, ReceiveStream, SendStream, WouldBlock, daemon
+from chrono_core.testing import Trace
 from stack_messages import (
     ACTION_PERIOD,
     STANDSTILL,
@@ -17,7 +18,6 @@ from stack_messages import (
     Vector,
     chunk_towards,
 )
-from stack_trace import Trace
 
 PLANNER_PERIOD = 1.0
 POLICY_PERIOD = 0.1

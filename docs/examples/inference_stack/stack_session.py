@@ -6,9 +6,9 @@ import random
 from dataclasses import dataclass
 
 from chrono_core import Context, SimClock, Supervisor, daemon, open_channel
+from chrono_core.testing import Trace
 from stack_daemons import Tally, actuator, dispenser, planner, policy
 from stack_messages import Chunk, Goal, Observation, Vector
-from stack_trace import Trace
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -70,10 +69,11 @@ class Drive(ABC):
 class StallWatch:
     """Somebody who wants to know when nothing can ever happen again."""
 
-    __slots__ = ("callback", "depth")
+    __slots__ = ("callback", "depth", "is_held")
 
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self, callback: Callable[[], None], is_held: Callable[[], bool]) -> None:
         self.callback = callback
+        self.is_held = is_held
         self.depth = depth()
 
     def stall(self) -> None:
@@ -88,7 +88,7 @@ class Agenda:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._drives: list[Drive] = []
-        self._settling: deque[Waiter] = deque()
+        self._settling: list[tuple[int, Waiter]] = []
         self._stalls: list[StallWatch] = []
         self._turns = 0
         # Each names what lives in this run, and what it waits on.
@@ -119,13 +119,15 @@ class Agenda:
     async def settle(self) -> None:
         """Wait until nothing can run without time moving."""
         waiter = self._run.waiter("the program to settle")
-        self._settling.append(waiter)
+        # Whoever is inside is first: what he does then is part of settling for who is outside.
+        self._settling.append((depth(), waiter))
+        self._settling.sort(key=lambda entry: -entry[0])
         self._run.kick()
         await waiter
 
-    def watch_stall(self, callback: Callable[[], None]) -> StallWatch:
-        """Call back, once, when nothing can ever happen again."""
-        watch = StallWatch(callback)
+    def watch_stall(self, callback: Callable[[], None], is_held: Callable[[], bool]) -> StallWatch:
+        """Call back, once, when nothing can ever happen again, unless the clock is held."""
+        watch = StallWatch(callback, is_held)
         self._stalls.append(watch)
         self._run.kick()
         return watch
@@ -146,7 +148,7 @@ class Agenda:
         if self._run.threads_in_flight():
             return Idle.NAP
         while self._settling:
-            if self._settling.popleft().wake():
+            if self._settling.pop(0)[1].wake():
                 return Idle.AGAIN
         drives = self._drives
         if len(drives) > 1:
@@ -166,6 +168,10 @@ class Agenda:
                 held = drive.depth
         if held >= 0 or not (drives or self._stalls):
             return Idle.REST
+        if any(watch.is_held() for watch in self._stalls):
+            return Idle.REST
+        if self._run.own_timeouts or not self._run.sees_real_waits:
+            return Idle.NAP  # something real may be on its way
         if self._run.maybe_real_waits():
             waits = self._run.real_waits([drive.task for drive in drives])
             if waits:
@@ -182,7 +188,7 @@ class Agenda:
             max(self._drives, key=lambda drive: drive.depth).livelock(runners)
         else:
             while self._settling:
-                self._settling.popleft().wake()
+                self._settling.pop(0)[1].wake()
 
     def _report_real_waits(self, drive: Drive) -> bool:
         drive.checked += 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, Generic, TypeVar
@@ -117,15 +117,24 @@ class _State(Generic[T]):
         return run
 
     def bind_nowait(self) -> None:
-        """Like `bind`, but before any event loop runs there is nobody to disturb."""
-        if self.run is not None or running() is not None:
+        """Like `bind`, but where no event loop runs there is nobody to disturb."""
+        run = self.run
+        if run is not None and run.is_current():
+            return
+        if running() is not None or (run is not None and run.alive()):
             self.bind()
 
     def take_back(self) -> None:
-        """The waiting sender keeps the item that it offered."""
+        """The sender keeps the item that it offered."""
         if self.offered:
             self.offered = False
             self.buffer.clear()
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to take: an offer ends when its sender is cancelled."""
+        if self.offered and not self.sender.waits:
+            self.take_back()
+        return not self.buffer
 
     def put(self, item: T) -> None:
         buffer = self.buffer
@@ -172,7 +181,7 @@ class _Side:
         self.name = name
         self.open = True
         self.user: Waiter | _Yielding | None = None
-        self.calls = CALLS_PER_YIELD
+        self.calls = CALLS_PER_YIELD - 1
 
     @property
     def waits(self) -> bool:
@@ -271,11 +280,10 @@ class _Endpoint(Generic[T]):
             await waiter
         finally:
             side.user = None
-            side.calls = CALLS_PER_YIELD
+            side.calls = CALLS_PER_YIELD - 1
 
     async def _close(self) -> None:
         state = self._state
-        state.bind_nowait()
         if self._side.open:
             self._side.open = False
             state.take_back()
@@ -331,32 +339,35 @@ class _Send(_Endpoint[T], SendStream[T]):
             )
         state.put(item)
 
-    async def send_many(self, items: Iterable[T]) -> None:
+    def send_many(self, items: Iterable[T]) -> Coroutine[Any, Any, None]:
+        return self._send_many(iter(items))
+
+    async def _send_many(self, iterator: Iterator[T]) -> None:
         state = self._state
-        iterator = iter(items)
+        buffer = state.buffer
         self._side.calls -= 1
         await self._enter()
-        if state.maxsize == 0:
-            for item in iterator:
+        for item in iterator:
+            if state.maxsize == 0:
                 await self.send(item)
-            return
-        while True:
-            room = state.maxsize - len(state.buffer)
-            if room <= 0:
+                continue
+            while len(buffer) >= state.maxsize:
                 await self._wait()
                 self._refuse_if_closed()
-                continue
-            chunk = list(islice(iterator, int(min(room, ITEMS_PER_YIELD))))
-            if not chunk:
-                return
-            state.buffer.extend(chunk)
-            state.high_water = max(state.high_water, len(state.buffer))
-            state.receiver.wake()
-            if len(chunk) == ITEMS_PER_YIELD:
+            before = len(buffer)
+            more = min(state.maxsize - before, ITEMS_PER_YIELD) - 1
+            buffer.append(item)
+            try:
+                buffer.extend(islice(iterator, int(more)))
+            finally:
+                state.high_water = max(state.high_water, len(buffer))
+                state.receiver.wake()
+            if len(buffer) - before == ITEMS_PER_YIELD:
                 self._side.calls = 0
                 await self._enter()
 
     async def aclose(self) -> None:
+        self._state.bind_nowait()
         await self._close()
 
     async def _meet(self, item: T) -> None:
@@ -407,7 +418,7 @@ class _Receive(_Endpoint[T], ReceiveStream[T]):
         side.calls -= 1
         if side.calls < 0 or not self._undisturbed():
             await self._enter()
-        while not state.buffer:
+        while not state.buffer or (state.offered and state.is_empty()):
             self._refuse_if_closed()
             self._refuse_if_ended()
             await self._wait()
@@ -423,13 +434,16 @@ class _Receive(_Endpoint[T], ReceiveStream[T]):
         state.bind_nowait()
         self._refuse_second_user()
         self._refuse_if_closed()
-        if not state.buffer:
+        if state.is_empty():
             self._refuse_if_ended()
             raise WouldBlock(f"channel {state.name!r} has no item", channel=state.name)
         return state.take()
 
-    async def receive_many(self, max_items: int) -> list[T]:
+    def receive_many(self, max_items: int) -> Coroutine[Any, Any, list[T]]:
         check_max_items(max_items)
+        return self._receive_many(max_items)
+
+    async def _receive_many(self, max_items: int) -> list[T]:
         items = [await self.receive()]
         state = self._state
         more = min(max_items - 1, len(state.buffer))
@@ -440,6 +454,7 @@ class _Receive(_Endpoint[T], ReceiveStream[T]):
 
     async def aclose(self) -> None:
         state = self._state
+        state.bind_nowait()
         if state.receiver.open:
             state.take_back()
             state.discarded += len(state.buffer)

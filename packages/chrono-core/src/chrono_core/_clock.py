@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import anyio
@@ -67,7 +67,7 @@ class Clock(Protocol):
         """
         ...
 
-    def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
+    def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope, bool]:
         """Cancel what is inside after so many seconds; see `anyio.move_on_after`.
 
         Raises:
@@ -75,7 +75,7 @@ class Clock(Protocol):
         """
         ...
 
-    def move_on_at(self, deadline: float) -> AbstractContextManager[anyio.CancelScope]:
+    def move_on_at(self, deadline: float) -> AbstractContextManager[anyio.CancelScope, bool]:
         """Cancel what is inside when ``now()`` is the deadline.
 
         Raises:
@@ -144,21 +144,29 @@ class WallClock:
             missed,
         )
 
-    def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
+    def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope, bool]:
         """Cancel what is inside after so many real seconds."""
         return self.move_on_at(anyio.current_time() + number(seconds, "seconds"))
 
-    def move_on_at(self, deadline: float) -> AbstractContextManager[anyio.CancelScope]:
+    def move_on_at(self, deadline: float) -> AbstractContextManager[anyio.CancelScope, bool]:
         """Cancel what is inside when the event loop's time is the deadline."""
         return anyio.CancelScope(deadline=number(deadline, "deadline"))
 
     def fail_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
         """Like ``move_on_after``, but raise ``TimeoutError`` where it cancelled something."""
-        return anyio.fail_after(number(seconds, "seconds"))
+        return _fail_at(anyio.current_time() + number(seconds, "seconds"))
 
     def fail_at(self, deadline: float) -> AbstractContextManager[anyio.CancelScope]:
         """Like ``move_on_at``, but raise ``TimeoutError`` where it cancelled something."""
-        return anyio.fail_after(number(deadline, "deadline") - anyio.current_time())
+        return _fail_at(number(deadline, "deadline"))
+
+
+@contextmanager
+def _fail_at(deadline: float) -> Iterator[anyio.CancelScope]:
+    with anyio.CancelScope(deadline=deadline) as scope:
+        yield scope
+    if scope.cancelled_caught and anyio.current_time() >= deadline:
+        raise TimeoutError(f"the time was up at {deadline} on the event loop's clock")
 
 
 class Every:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from ._backends import Waiter, current_run
@@ -28,12 +29,14 @@ class Pulse:
         self._subject = subject
         self._waiters: dict[Waiter, None] = {}
 
-    async def wait(self) -> None:
-        """Wait for the next pulse."""
+    async def wait(self, unless: Callable[[], bool] | None = None) -> None:
+        """Wait for the next pulse, unless something is so already."""
         waiter = current_run().waiter(self._subject)
         self._waiters[waiter] = None
         try:
-            await waiter
+            # Asked only now: a signal handler may make it so at any moment.
+            if unless is None or not unless():
+                await waiter
         finally:
             self._waiters.pop(waiter, None)
 
@@ -59,7 +62,7 @@ class Event:
         if self._set:
             await current_run().checkpoint()
         while not self._set:
-            await self._pulse.wait()
+            await self._pulse.wait(self.is_set)
 
     def set(self) -> None:
         self._set = True

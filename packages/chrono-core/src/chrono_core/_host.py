@@ -39,8 +39,9 @@ class Host:
         self.never_up: deque[str] = deque(maxlen=REMEMBERED)
         self.stop_event = Event("the supervisor to be told to stop")
         self.changed = Pulse("the daemons of the supervisor")
-        # How many calls of `stop` are under way, and which of the daemons made some of them.
-        self.stops = 0
+        # How many calls of `stop` the block is inside of, and which daemons are inside of one.
+        self.body_task: Any = None
+        self.body_stops = 0
         self.stoppers: list[Unit] = []
         self.errors: list[DaemonError] = []
         self.fatal_error: BaseException | None = None
@@ -48,6 +49,7 @@ class Host:
     def begin(self, run: Run) -> None:
         """The block begins."""
         self._run = run
+        self.body_task = run.current_task()
         self.body = anyio.CancelScope()
         if self.simulated:
             self.agenda.describers.append(self.describe)
@@ -85,6 +87,8 @@ class Host:
         """A daemon was added."""
         self.units[unit.name] = unit
         self.instances.add(id(unit.daemon))
+        if unit.name in self.never_up:
+            self.never_up.remove(unit.name)
         self.last_added = unit
 
     def caller(self) -> Unit | None:
@@ -97,10 +101,9 @@ class Host:
             node = node.outer
         return None
 
-    def waited_for(self, units: list[Unit] | None, *, by_daemon: bool) -> list[Unit]:
-        """Whom a stop is about: two daemons that stop everything do not wait for each other."""
-        if units is None:
-            units = list(self.units.values())
+    def waited_for(self, *, by_daemon: bool) -> list[Unit]:
+        """Whom a stop is about: daemons that stop everything do not wait for each other."""
+        units = list(self.units.values())
         return [unit for unit in units if not (by_daemon and unit in self.stoppers)]
 
     def snapshot(self) -> dict[str, DaemonHealth]:
@@ -128,8 +131,8 @@ class Host:
         self._break()
 
     def _break(self) -> None:
-        # A stop that is under way goes on to its end, and so does the code after it.
-        if not self.stops and not self.body_ended and self.body is not None:
+        # A stop that the block has called goes on to its end, and so does the code after it.
+        if not self.body_stops and not self.body_ended and self.body is not None:
             self.body.cancel()
         self.changed.beat()
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
+
+from anyio import from_thread
 
 from ._clock import Clock
 
@@ -23,6 +26,15 @@ class ClockLogger(logging.LoggerAdapter[logging.Logger]):
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
         """Add the stamp to a record."""
-        stamp = {"sim_time": self._clock.now(), "daemon": self._daemon}
+        stamp = {"sim_time": self._now(), "daemon": self._daemon}
         kwargs["extra"] = stamp | dict(kwargs.get("extra") or {})
         return msg, kwargs
+
+    def _now(self) -> float | None:
+        try:
+            return self._clock.now()
+        except RuntimeError:
+            # Real time is that of the event loop, which a worker thread has to ask for it.
+            with suppress(RuntimeError):
+                return from_thread.run_sync(self._clock.now)
+            return None

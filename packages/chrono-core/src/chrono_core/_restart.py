@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -63,20 +62,23 @@ class RestartPolicy:
             raise ValueError("window says which restarts max_retries counts: give max_retries too")
         shortest = 0.0
         for attempt in range(self.max_retries):
-            shortest += self.delay(attempt)
-            if shortest > window:
-                raise ValueError(
-                    f"max_retries={self.max_retries} can never be reached: the waits before so "
-                    f"many restarts take longer than the window of {window!r} s"
-                )
+            delay = self.delay(attempt)
+            if delay == self.delay(attempt + 1):
+                shortest += (self.max_retries - attempt) * delay
+                break
+            shortest += delay
+        if shortest > window:
+            raise ValueError(
+                f"max_retries={self.max_retries} can never be reached: the waits before so many "
+                f"restarts take longer than the window of {window!r} s"
+            )
 
     def delay(self, attempt: int) -> float:
         """Seconds before a restart, where ``attempt`` counts from 0."""
-        if self.base == 0:
-            return 0.0
-        if self.factor > 1 and attempt > math.log(self.cap / self.base, self.factor):
-            return self.cap
-        return min(self.cap, self.base * self.factor**attempt)
+        try:
+            return min(self.cap, self.base * self.factor**attempt)
+        except OverflowError:
+            return self.cap if self.base else 0.0
 
 
 class Retries:

@@ -18,10 +18,10 @@ import anyio
 
 from ._agenda import Agenda, Drive, Step
 from ._ambient import within
-from ._backends import Run, Waiter, current_run
+from ._backends import LIVELOCK_AFTER, Run, Waiter, current_run
 from ._clock import Every, First, Missed
 from ._exceptions import ClockBusy, RealTimeWarning, SimulationLivelock, SimulationStalled
-from ._time import finite, number, to_ns, to_seconds
+from ._time import NANOSECONDS, finite, number, to_ns, to_seconds
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ class SimClock:
         "_run",
     )
 
-    def __init__(self, t0: float = 0.0, *, livelock_after: int = 1_000_000) -> None:
+    def __init__(self, t0: float = 0.0, *, livelock_after: int = LIVELOCK_AFTER) -> None:
         if livelock_after < 1:
             raise ValueError(f"livelock_after must be at least 1, got {livelock_after!r}")
         self._now = to_ns(finite(t0, "t0"))
@@ -178,7 +178,7 @@ class SimClock:
             lambda due: self._sleep(due, next(self._numbers)), self.now_ns, period, first, missed
         )
 
-    def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
+    def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope, bool]:
         """Cancel what is inside after so many simulated seconds.
 
         ``cancelled_caught`` of the scope tells whether that happened. Its ``deadline`` is of the
@@ -189,7 +189,7 @@ class SimClock:
         """
         return _Timeout(self, self._after(seconds), fail=False)
 
-    def move_on_at(self, deadline: float) -> AbstractContextManager[anyio.CancelScope]:
+    def move_on_at(self, deadline: float) -> AbstractContextManager[anyio.CancelScope, bool]:
         """Cancel what is inside when the clock shows the deadline.
 
         Raises:
@@ -312,7 +312,7 @@ class SimClock:
         async def wait() -> None:
             try:
                 results.append(await awaitable)
-            except Exception as error:
+            except (Exception, anyio.get_cancelled_exc_class()) as error:
                 errors.append(error)
 
         async with anyio.create_task_group() as tasks:
@@ -400,18 +400,22 @@ class SimClock:
                 f"{call}() was called inside daemon {unit.name!r}, which lives in this clock's "
                 "time: only what is outside can move it; inside, sleep on the clock"
             )
-        await self._run_drive_inside(run, drive, call)
-
-    async def _run_drive_inside(self, run: Run, drive: _Drive, call: str) -> None:
         if self._drive is not None:
             raise ClockBusy(
                 f"{call}() was called while task {run.task_name(self._drive.task)!r} is driving "
                 "this clock: one driver at a time"
             )
+        self._drive = drive
+        try:
+            await self._follow(run, drive, call)
+        finally:
+            self._drive = None
+
+    async def _follow(self, run: Run, drive: _Drive, call: str) -> None:
+        """Put a drive on the agenda, and wait until it is over."""
         assert self._agenda is not None
         drive.task = run.current_task()
         run.livelock_after = self._livelock_after
-        self._drive = drive
         self._agenda.add(drive)
         try:
             while not drive.done:
@@ -428,20 +432,26 @@ class SimClock:
                     )
         finally:
             self._agenda.remove(drive)
-            self._drive = None
         if drive.error is not None:
             raise drive.error
 
 
-def is_driven(clock: SimClock) -> bool:
-    """Whether somebody moves this clock now."""
-    return clock._drive is not None
-
-
 async def drive_until(clock: SimClock, test: Callable[[], bool], seconds: float) -> None:
-    """Like `SimClock.run_until`, but from wherever it is called."""
-    last = None if seconds == math.inf else clock._now + to_ns(seconds)
-    await clock._run_drive_inside(clock._bind(), _RunUntil(clock, test, last, seconds), "stop")
+    """Let so much time pass at most until the test holds, while nobody else drives the clock.
+
+    Unlike a call of the clock, it may come from inside, and does not keep others from driving.
+
+    Raises:
+        SimulationStalled: nothing can happen any more.
+        SimulationLivelock: something runs for ever without blocking.
+    """
+    with clock.move_on_after(seconds):
+        await clock._follow(clock._bind(), _Assist(clock, test, None, math.inf), "stop")
+
+
+def is_held(clock: SimClock) -> bool:
+    """Whether something holds this clock."""
+    return clock._holds > 0
 
 
 class _Until:
@@ -492,14 +502,14 @@ class _Timeout:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         tb: TracebackType | None,
-    ) -> bool | None:
+    ) -> bool:
         if self.parked:
             self.parked = False
             self._clock._forget_one()
         swallow = self._scope.__exit__(exc_type, exc, tb)
         if self._fail and self.fired and self._scope.cancelled_caught:
-            raise TimeoutError(f"the time was up at {to_seconds(int(self._deadline))} on the clock")
-        return swallow
+            raise TimeoutError(f"the time was up at {self._deadline / NANOSECONDS} on the clock")
+        return bool(swallow)
 
     def wake(self) -> bool:
         if not self.parked:
@@ -618,3 +628,14 @@ class _RunUntil(_Drive):
         clock._now = max(clock._now, self._last)
         self.fail(TimeoutError(f"run_until reached its limit of {self._limit} simulated seconds"))
         return Step.MOVED
+
+
+class _Assist(_RunUntil):
+    """Move until a condition holds, but only while nobody else drives the clock."""
+
+    __slots__ = ()
+
+    def step(self) -> Step:
+        if self.clock._drive is not None and not self._test():
+            return Step.STUCK
+        return super().step()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import anyio
 
-from ._agenda import Agenda
 from ._backends import current_run
 from ._clock import Clock, WallClock
 from ._daemon import CallableDaemon, Daemon, Factory, default_name
@@ -21,6 +20,7 @@ from ._health import DaemonHealth
 from ._host import Host
 from ._logging import DEFAULT, ClockLogger
 from ._restart import RestartPolicy
+from ._simclock import SimClock, is_held
 from ._time import number
 from ._unit import Closeable, OnError, Unit
 
@@ -53,7 +53,9 @@ class DaemonHandle:
         """How the daemon is doing now."""
         return self._unit.health()
 
-    async def stop(self, grace: float = GRACE, finalize_timeout: float = FINALIZE_TIMEOUT) -> None:
+    def stop(
+        self, grace: float = GRACE, finalize_timeout: float = FINALIZE_TIMEOUT
+    ) -> Coroutine[Any, Any, None]:
         """Stop this daemon alone, and wait until it is gone; see `Supervisor.stop`.
 
         Called from inside the daemon itself, only tell it to stop.
@@ -61,7 +63,8 @@ class DaemonHandle:
         Raises:
             ValueError: a time is negative or NaN.
         """
-        await self._supervisor._stop_one(self._unit, grace, finalize_timeout)
+        _check_times(grace, finalize_timeout)
+        return self._supervisor._stop_one(self._unit, grace, finalize_timeout)
 
     async def wait_started(self) -> None:
         """Wait until the daemon has come up.
@@ -253,19 +256,19 @@ class Supervisor:
         run = self._host.run if self._state != "new" else None
         if run is None or run.in_task():
             self._signal_stop()
-        elif run.alive():
+        if run is not None and run.alive():
+            # A signal handler may have interrupted a task just as that was about to park.
             run.call_threadsafe(self._signal_stop)
 
     def _signal_stop(self) -> None:
         host = self._host
-        if not host.stop_event.is_set():
-            host.stop_event.set()
-            for unit in reversed(list(host.units.values())):
-                unit.signal_stop()
+        host.stop_event.set()
+        for unit in reversed(list(host.units.values())):
+            unit.signal_stop()
 
-    async def stop(
+    def stop(
         self, grace: float = GRACE, finalize_timeout: float = FINALIZE_TIMEOUT
-    ) -> list[str]:
+    ) -> Coroutine[Any, Any, list[str]]:
         """Tell every daemon to stop, wait, cancel those that have not, and wait until all are gone.
 
         They are cancelled in the reverse order of their start, one after another. Called from
@@ -286,54 +289,47 @@ class Supervisor:
             ValueError: a time is negative or NaN.
         """
         _check_times(grace, finalize_timeout)
+        return self._stop_all(grace, finalize_timeout)
+
+    async def _stop_all(self, grace: float, finalize_timeout: float) -> list[str]:
         self.signal_stop()
         if self._state != "open":
             return []
-        return await self._stop(None, grace, finalize_timeout)
-
-    async def _stop(
-        self, units: list[Unit] | None, grace: float, finalize_timeout: float
-    ) -> list[str]:
-        """Stop these daemons, or all of them."""
         host = self._host
         me = host.caller()
-        host.stops += 1
+        in_body = host.run.current_task() is host.body_task
+        host.body_stops += in_body
         if me is not None:
             host.stoppers.append(me)
         try:
             if grace > 0:
-                await self._wait_in_grace(units, grace, by_daemon=me is not None)
-            forced = []
-            for unit in reversed(host.waited_for(units, by_daemon=me is not None)):
-                if not unit.gone.is_set():
-                    forced.append(unit.name)
-                    await unit.force(finalize_timeout)
-            return forced
+                await self._wait_in_grace(grace, by_daemon=me is not None)
+            return await _force(host.waited_for(by_daemon=me is not None), finalize_timeout)
         finally:
-            host.stops -= 1
+            host.body_stops -= in_body
             if me is not None:
                 host.stoppers.remove(me)
 
-    async def _wait_in_grace(
-        self, units: list[Unit] | None, grace: float, *, by_daemon: bool
-    ) -> None:
+    async def _wait_in_grace(self, grace: float, *, by_daemon: bool) -> None:
         host = self._host
         if host.simulated:
             await host.agenda.settle()
             return
         with host.run.real_timeout(grace):
-            if units is not None:
-                for unit in units:
-                    await unit.wait_gone()
-                return
-            while len(host.units) > (len(host.stoppers) if by_daemon else 0):
+            while len(host.units) > (len(set(host.stoppers)) if by_daemon else 0):
                 await host.changed.wait()
 
     async def _stop_one(self, unit: Unit, grace: float, finalize_timeout: float) -> None:
-        _check_times(grace, finalize_timeout)
+        host = self._host
         unit.signal_stop()
-        if self._state == "open" and self._host.caller() is not unit:
-            await self._stop([unit], grace, finalize_timeout)
+        if self._state != "open" or host.caller() is unit:
+            return
+        if grace > 0 and host.simulated:
+            await host.agenda.settle()
+        elif grace > 0:
+            with host.run.real_timeout(grace):
+                await unit.gone.wait()
+        await _force([unit], finalize_timeout)
 
     # Watching
 
@@ -362,11 +358,11 @@ class Supervisor:
         host = self._host
         if unit.came_up.is_set():
             return
-        run = host.run
+        host.run  # noqa: B018 - refuses who has not entered the supervisor
         if not host.simulated:
             await unit.came_up.wait()
             return
-        with _UnlessStalled(Agenda.of(run)) as scope:
+        with _UnlessStalled(self._host) as scope:
             await unit.came_up.wait()
         if scope.cancelled_caught and not unit.came_up.is_set():
             raise SimulationStalled(
@@ -428,7 +424,7 @@ class Supervisor:
             if not host.simulated:
                 await host.changed.wait()
                 continue
-            with _UnlessStalled(host.agenda) as scope:
+            with _UnlessStalled(host) as scope:
                 await host.changed.wait()
             if scope.cancelled_caught and host.units and not host.broken:
                 raise SimulationStalled(
@@ -463,7 +459,10 @@ class Supervisor:
         host = self._host
         if host.fatal_error is not None:
             raise host.fatal_error
-        if host.errors:
+        if isinstance(ending, (KeyboardInterrupt, SystemExit)):
+            for error in host.errors:
+                self.logger.error("%s", error, exc_info=error)
+        elif host.errors:
             errors: list[Exception] = list(host.errors)
             if isinstance(ending, Exception) and ending not in errors:
                 errors.insert(0, ending)
@@ -474,20 +473,32 @@ class Supervisor:
 class _UnlessStalled:
     """A block that is cancelled when nothing can ever happen again."""
 
-    __slots__ = ("_agenda", "_scope", "_watch")
+    __slots__ = ("_agenda", "_clock", "_scope", "_watch")
 
-    def __init__(self, agenda: Agenda) -> None:
-        self._agenda = agenda
+    def __init__(self, host: Host) -> None:
+        assert isinstance(host.clock, SimClock)
+        self._clock = host.clock
+        self._agenda = host.agenda
         self._scope = anyio.CancelScope()
 
     def __enter__(self) -> anyio.CancelScope:
         self._scope.__enter__()
-        self._watch = self._agenda.watch_stall(self._scope.cancel)
+        self._watch = self._agenda.watch_stall(self._scope.cancel, partial(is_held, self._clock))
         return self._scope
 
     def __exit__(self, *raised: Any) -> bool | None:
         self._agenda.unwatch_stall(self._watch)
         return self._scope.__exit__(*raised)
+
+
+async def _force(units: list[Unit], finalize_timeout: float) -> list[str]:
+    """Cancel who is left, in reverse order, one after another; the names of those."""
+    forced = []
+    for unit in reversed(units):
+        if not unit.gone.is_set():
+            forced.append(unit.name)
+            await unit.force(finalize_timeout)
+    return forced
 
 
 def _check_times(grace: float, finalize_timeout: float) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from typing import Any, Literal, Protocol
 
@@ -19,7 +20,7 @@ from ._exceptions import DaemonError, EndOfStream, SimulationError
 from ._health import DaemonHealth, DaemonState
 from ._logging import ClockLogger
 from ._restart import RestartPolicy, Retries
-from ._simclock import SimClock, drive_until, is_driven
+from ._simclock import SimClock, drive_until
 
 OnError = Literal["shutdown", "restart", "ignore"]
 Failure = tuple[str, Exception]  # the phase, and what it raised
@@ -57,11 +58,11 @@ class Unit:
     """One hosted daemon."""
 
     __slots__ = (
-        "_backoff_scope",
         "_changed",
         "_failures",
         "_finalize_scope",
         "_host",
+        "_idle_scope",
         "_owns",
         "_phase",
         "_previous",
@@ -123,7 +124,8 @@ class Unit:
         self._failures: list[Failure] = []
         self._scope: anyio.CancelScope | None = None
         self._phase = "on_start"
-        self._backoff_scope: anyio.CancelScope | None = None
+        # Around a wait that ends when the daemon is told to stop.
+        self._idle_scope: anyio.CancelScope | None = None
         self._finalize_scope: anyio.CancelScope | None = None
         self._task: Any = None
 
@@ -155,11 +157,10 @@ class Unit:
         return None if coroutine.cr_running else waiting_on(coroutine)
 
     def signal_stop(self) -> None:
-        """Tell the daemon to stop."""
-        if not self.stop_event.is_set():
-            self.stop_event.set()
-            if self._backoff_scope is not None:
-                self._backoff_scope.cancel()
+        """Tell the daemon to stop; again, wake whoever has slept through the first time."""
+        self.stop_event.set()
+        if self._idle_scope is not None:
+            self._idle_scope.cancel()
 
     def cancel(self) -> None:
         """Cancel the daemon; its ``on_stop`` still runs."""
@@ -170,32 +171,35 @@ class Unit:
     async def force(self, finalize_timeout: float) -> None:
         """Cancel the daemon and wait until it is gone, giving ``on_stop`` so much time."""
         self.cancel()
-        while self._finalize_scope is None and not self.gone.is_set():
-            await self._changed.wait()
-        await self._wait_gone(finalize_timeout)
-        if not self.gone.is_set() and self._finalize_scope is not None:
+        # What it does before it gets to `on_stop` is its own affair.
+        await self._wait_until(self._is_finalizing, math.inf)
+        await self._wait_until(self.gone.is_set, finalize_timeout)
+        if self._finalize_scope is not None:
             self._finalize_scope.cancel()
-        await self.wait_gone()
+        await self._wait_until(self.gone.is_set, math.inf)
 
-    async def wait_gone(self) -> None:
-        """Wait until the daemon is gone for good."""
-        if not self.gone.is_set():
-            await self.gone.wait()
+    def _is_finalizing(self) -> bool:
+        return self._finalize_scope is not None or self.gone.is_set()
 
-    async def _wait_gone(self, timeout: float) -> None:
+    async def _wait_until(self, test: Callable[[], bool], timeout: float) -> None:
+        """Wait for this daemon for so many seconds: simulated ones under `SimClock`."""
         clock = self._host.clock
-        if not isinstance(clock, SimClock):
-            with self._host.run.real_timeout(timeout):
-                await self.wait_gone()
-        elif is_driven(clock):
-            with clock.move_on_after(timeout):
-                await self.wait_gone()
-        else:
-            # What `on_stop` sleeps, sleeps on a clock that nobody moves while it is awaited.
+        if test():
+            return
+        if isinstance(clock, SimClock):
+            # It may sleep on the clock, which perhaps nobody else moves while it is waited for.
             try:
-                await drive_until(clock, self.gone.is_set, timeout)
-            except (TimeoutError, SimulationError):
-                return
+                await drive_until(clock, test, timeout)
+            except SimulationError:
+                if timeout == math.inf:
+                    await self._wait_for(test)
+            return
+        with self._host.run.real_timeout(timeout):
+            await self._wait_for(test)
+
+    async def _wait_for(self, test: Callable[[], bool]) -> None:
+        while not test():
+            await self._changed.wait()
 
     # The daemon's own task
 
@@ -225,20 +229,23 @@ class Unit:
     async def _wait_for_turn(self) -> None:
         previous = self._previous
         self._previous = None
-        if previous is not None and not previous.first_attempt_over.is_set():
+        if previous is None or previous.first_attempt_over.is_set() or self.stop_event.is_set():
+            return
+        with anyio.CancelScope() as self._idle_scope:
             await previous.first_attempt_over.wait()
+        self._idle_scope = None
 
     async def _live(self, scope: anyio.CancelScope) -> None:
-        while not (self._host.stopping or self.stop_event.is_set()):
+        while not self._is_stopping():
             await self._attempt(scope)
             self.first_attempt_over.set()
             delay = self._judge()
             if delay is None:
                 return
             self.state = "restarting"
-            with anyio.CancelScope() as self._backoff_scope:
+            with anyio.CancelScope() as self._idle_scope:
                 await self._host.clock.sleep(delay)
-            self._backoff_scope = None
+            self._idle_scope = None
             if not self.stop_event.is_set():
                 self.restart_count += 1
                 self.state = "starting"
@@ -295,7 +302,7 @@ class Unit:
             except Exception as error:
                 self._failures.append(("on_stop", error))
         self._finalize_scope = None
-        if scope.cancelled_caught:
+        if scope.cancel_called:
             self._failures.append(
                 ("on_stop", TimeoutError("on_stop was cut short: its finalize_timeout was over"))
             )
@@ -313,9 +320,9 @@ class Unit:
                 self._fail(phase, error, f"daemon {self.name!r} failed in {phase}")
                 continue
             self._logger().error("daemon %r failed in %s", self.name, phase, exc_info=error)
-            if self.on_error == "ignore" or (phase == "run" and isinstance(error, EndOfStream)):
+            if self.on_error == "ignore" or (phase == "run" and _is_end_of_stream(error)):
                 self.state = "stopped"
-            elif phase == "on_stop" or self._host.stopping or self.forced:
+            elif phase == "on_stop" or self._is_stopping():
                 self.state = "failed"
             else:
                 now = self._host.clock.now()
@@ -326,7 +333,10 @@ class Unit:
                 if delay is None:
                     reason = f"daemon {self.name!r} failed in {phase} and is not restarted again"
                     self._fail(phase, error, f"{reason}, after {self.restart_count} restarts")
-        return None if self.stop_event.is_set() else delay
+        return delay
+
+    def _is_stopping(self) -> bool:
+        return self._host.stopping or self.stop_event.is_set() or self.forced
 
     def _fail(self, phase: str, error: Exception, what: str) -> None:
         self.state = "failed"
@@ -355,3 +365,10 @@ class Unit:
         self.gone.set()
         self.came_up.set()
         self._changed.beat()
+
+
+def _is_end_of_stream(error: BaseException) -> bool:
+    """Whether that is the end of a stream, also where a task group has wrapped it."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_end_of_stream(inner) for inner in error.exceptions)
+    return isinstance(error, EndOfStream)

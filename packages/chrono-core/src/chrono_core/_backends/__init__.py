@@ -6,9 +6,10 @@ import asyncio
 import sys
 
 from ._asyncio import AsyncioRun
-from ._base import Idle, RealWait, Run, Waiter, frames, user_line, waiting_on
+from ._base import LIVELOCK_AFTER, Idle, RealWait, Run, Waiter, frames, user_line, waiting_on
 
 __all__ = [
+    "LIVELOCK_AFTER",
     "Idle",
     "RealWait",
     "Run",

@@ -18,12 +18,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
+from math import inf
 from types import FunctionType, MethodType
 from typing import Any
 
 import anyio
 import anyio.lowlevel
-from anyio._backends import _asyncio as anyio_asyncio
+from anyio._backends._asyncio import _task_states
 
 from ._base import Idle, RealWait, Run, Waiter, Watcher, frames, user_line
 
@@ -39,6 +40,11 @@ class AsyncioWaiter:
         self.subject = subject
 
     def __await__(self) -> Generator[Any, Any, None]:
+        state = _task_states.get(self.task)
+        if state is not None and _is_cancelled(state.cancel_scope):
+            # Parked, the task would be cancelled a round later than on trio.
+            self.future.cancel()
+            return _cancelled().__await__()
         return self.future.__await__()
 
     def wake(self) -> bool:
@@ -68,8 +74,34 @@ class _Yield:
 _YIELD = _Yield()
 
 
+async def _cancelled() -> None:
+    """Wait for the cancellation that is on its way to the current task."""
+    while True:
+        await _YIELD
+
+
+def _is_cancelled(scope: Any) -> bool:
+    """Whether what is inside this scope of anyio's is being cancelled."""
+    while scope is not None:
+        if scope._cancel_called:
+            return True
+        if scope._shield:
+            return False
+        scope = scope._parent_scope
+    return False
+
+
 class AsyncioRun(Run):
-    __slots__ = ("_get_task", "_limiter", "_loop", "_pump_handle", "_queue", "_rounds")
+    __slots__ = (
+        "_get_task",
+        "_limiter",
+        "_loop",
+        "_owed",
+        "_pump_handle",
+        "_queue",
+        "_rounds",
+        "sees_real_waits",
+    )
 
     current_task = staticmethod(asyncio.current_task)
 
@@ -86,8 +118,10 @@ class AsyncioRun(Run):
         self._limiter = anyio.to_thread.current_default_thread_limiter()
         self._pump_handle: asyncio.Handle | None = None
         self._rounds = 0
-        queue = getattr(loop, "_ready", None)
-        self._queue: Any = queue if isinstance(queue, deque) else _Mirror(loop)
+        # Tasks that swallowed a native cancellation, and get it again in the next round.
+        self._owed: set[Any] = set()
+        self._queue: Any = getattr(loop, "_ready", None)
+        self.sees_real_waits = hasattr(loop, "_scheduled") and hasattr(loop, "_selector")
 
     @staticmethod
     def of(loop: asyncio.AbstractEventLoop) -> AsyncioRun:
@@ -135,18 +169,21 @@ class AsyncioRun(Run):
 
     def undisturbed(self, task: Any) -> Callable[[], bool]:
         get_task, get_ident, thread = self._get_task, threading.get_ident, self.thread
-        states = anyio_asyncio._task_states
-        state: Any = states.get(task)
+        state: Any = _task_states.get(task)
+        owed = self._owed
 
         def undisturbed() -> bool:
             nonlocal state
             if get_task() is not task or get_ident() != thread or task._must_cancel:
                 return False
+            if owed and task in owed:
+                return False
             if state is None:
                 # A task that entered no scope of anyio's so far: it may have done so since.
-                state = states.get(task)
+                state = _task_states.get(task)
                 if state is None:
                     return True
+            # As in `_is_cancelled`: this is the hot path of channels.
             scope = state.cancel_scope
             while scope is not None:
                 if scope._cancel_called:
@@ -161,13 +198,22 @@ class AsyncioRun(Run):
     def redeliver_cancellation(self) -> None:
         task = asyncio.current_task()
         assert task is not None
-        requests = task.cancelling()
-        self._loop.call_soon(_cancel_again, task, requests)
+        self._owed.add(task)
+        self._loop.call_soon(self._cancel_again, task, task.cancelling())
+
+    def _cancel_again(self, task: asyncio.Task[Any], requests: int) -> None:
+        self._owed.discard(task)
+        # Whoever asked may have withdrawn by now, as `asyncio.timeout` does on leaving.
+        if not task.done() and task.cancelling() >= requests:
+            task.uncancel()
+            task.cancel()
 
     # Idleness
 
     def watch(self, watcher: Watcher) -> None:
         self.watcher = watcher
+        if not isinstance(self._queue, deque):
+            self._queue = _Mirror(self._loop)
 
     def kick(self) -> None:
         if self.in_task():
@@ -210,16 +256,19 @@ class AsyncioRun(Run):
         return self._limiter.borrowed_tokens
 
     def maybe_real_waits(self) -> bool:
-        if getattr(self._loop, "_scheduled", ()):
-            return True
-        selector = getattr(self._loop, "_selector", None)
-        return selector is not None and len(selector.get_map()) > 1
+        if not self.sees_real_waits:
+            return False
+        loop: Any = self._loop
+        return bool(loop._scheduled) or len(loop._selector.get_map()) > 1
 
     def real_waits(self, drivers: list[Any]) -> list[RealWait]:
         ours = {id(scope) for scope in self.own_timeouts}
         waits = []
-        for timer in sorted(getattr(self._loop, "_scheduled", ()), key=lambda timer: timer._when):
-            if timer._cancelled or timer is self._pump_handle:
+        if not self.sees_real_waits:
+            return []
+        loop: Any = self._loop
+        for timer in sorted(loop._scheduled, key=lambda timer: timer._when):
+            if timer._cancelled or timer is self._pump_handle or timer._when == inf:
                 continue
             owner = getattr(timer._callback, "__self__", None)
             task = getattr(owner, "_host_task", None) or getattr(owner, "_task", None)
@@ -228,10 +277,9 @@ class AsyncioRun(Run):
             if task is None and timer._args:
                 task = self._task_awaiting(timer._args[0])
             waits.append(self._wait("a timer of the event loop", task, timer._callback))
-        selector = getattr(self._loop, "_selector", None)
-        for key in list(selector.get_map().values()) if selector is not None else ():
-            if key.fileobj is getattr(self._loop, "_ssock", None):
-                continue
+        for key in list(loop._selector.get_map().values()):
+            if key.fd == loop._ssock.fileno():
+                continue  # which wakes the loop from other threads
             handle = next((handle for handle in key.data or () if handle is not None), None)
             future = handle._args[0] if handle is not None and handle._args else None
             callback = handle._callback if handle is not None else None
@@ -255,13 +303,6 @@ class AsyncioRun(Run):
             code = function.__code__
             return RealWait(what, name, code.co_filename, code.co_firstlineno)
         return RealWait(what, name, "<unknown>", 0)
-
-
-def _cancel_again(task: asyncio.Task[Any], requests: int) -> None:
-    # Whoever asked may have withdrawn by now, as `asyncio.timeout` does on leaving.
-    if not task.done() and task.cancelling() >= requests:
-        task.uncancel()
-        task.cancel()
 
 
 class _Mirror:

@@ -22,6 +22,9 @@ from typing import Any, Protocol
 
 import anyio
 
+# So many rounds without idleness are taken for an endless loop, unless somebody says otherwise.
+LIVELOCK_AFTER = 1_000_000
+
 
 class Waiter(Protocol):
     """One parked task. Made by the task that is going to park, and awaited at once."""
@@ -76,13 +79,13 @@ class Run(ABC):
 
     __slots__ = ("__weakref__", "livelock_after", "own_timeouts", "thread", "watcher")
 
-    # Tasks wake in the order in which they were made runnable, without this run's help.
-    ordered: bool = True
+    # Whether `real_waits` can see anything at all.
+    sees_real_waits: bool = True
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
         self.own_timeouts: list[anyio.CancelScope] = []
-        self.livelock_after = 0
+        self.livelock_after = LIVELOCK_AFTER
         self.watcher: Any = None
 
     # Tasks

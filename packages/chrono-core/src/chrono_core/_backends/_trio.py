@@ -41,6 +41,8 @@ class TrioWaiter:
         self.woken = False
 
     def __await__(self) -> Generator[Any, Any, None]:
+        if self.woken:
+            return _nothing().__await__()
         return trio.lowlevel.wait_task_rescheduled(self._abort).__await__()  # noqa: ASYNC105
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
@@ -52,8 +54,14 @@ class TrioWaiter:
             return False
         self.parked = False
         self.woken = True
-        trio.lowlevel.reschedule(self.task)
+        # A signal handler may come between the making of a waiter and its parking.
+        if getattr(trio._core._run.GLOBAL_RUN_CONTEXT, "task", None) is not self.task:
+            trio.lowlevel.reschedule(self.task)
         return True
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _abort_at_once(_: object) -> trio.lowlevel.Abort:
@@ -61,7 +69,7 @@ def _abort_at_once(_: object) -> trio.lowlevel.Abort:
 
 
 class TrioRun(Run):
-    __slots__ = ("_ended", "_instrument", "_limiter", "_pump", "_resting", "_token", "ordered")
+    __slots__ = ("_ended", "_instrument", "_limiter", "_pump", "_resting", "_token")
 
     current_task = staticmethod(trio.lowlevel.current_task)
 
@@ -73,7 +81,6 @@ class TrioRun(Run):
         self._resting = True
         self._ended = False
         self._instrument = _Rounds(self)
-        self.ordered = _dice is not None
 
     @staticmethod
     def current() -> TrioRun:
@@ -131,7 +138,10 @@ class TrioRun(Run):
         current_task = trio.lowlevel.current_task
 
         def undisturbed() -> bool:
-            return current_task() is task and not task._cancel_status.effectively_cancelled
+            try:
+                return current_task() is task and not task._cancel_status.effectively_cancelled
+            except RuntimeError:
+                return False
 
         return undisturbed
 
@@ -143,18 +153,19 @@ class TrioRun(Run):
     def watch(self, watcher: Watcher) -> None:
         self.watcher = watcher
         if self._pump is None:
-            if not self.ordered:
+            if not _order.possible:
                 warnings.warn(
                     f"trio {trio.__version__} does not let chrono put tasks in order: what runs "
                     "at one instant runs in any order, and traces may differ from run to run",
                     RuntimeWarning,
                     stacklevel=2,
                 )
+            _order.begin()
             self._pump = trio.lowlevel.spawn_system_task(self._pump_task, name="chrono pump")
 
     def kick(self) -> None:
-        self._instrument.rounds = 0
         if self.in_task():
+            self._instrument.reset()
             self._end_rest()
         elif self.alive():
             self._token.run_sync_soon(self._end_rest)
@@ -166,14 +177,13 @@ class TrioRun(Run):
                 trio.lowlevel.reschedule(self._pump)
 
     async def _pump_task(self) -> None:
-        _load_dice()
         trio.lowlevel.add_instrument(self._instrument)
         try:
             while True:
                 if self._resting:
                     self._pump.custom_sleep_data = self
                     await trio.lowlevel.wait_task_rescheduled(_abort_at_once)
-                self._instrument.rounds = 0
+                self._instrument.reset()
                 await trio.testing.wait_all_tasks_blocked()
                 outcome = self.watcher.on_idle()
                 if outcome is Idle.NAP:
@@ -183,7 +193,7 @@ class TrioRun(Run):
         finally:
             self._ended = True
             trio.lowlevel.remove_instrument(self._instrument)
-            _restore_dice()
+            _order.end()
 
     def threads_in_flight(self) -> int:
         return self._limiter.borrowed_tokens
@@ -247,18 +257,28 @@ class _Rounds(trio.abc.Instrument):
         self.rounds = 0
         self._run = weakref.ref(run)
         self._recorder = _Recorder()
+        self._recording = False
+
+    def reset(self) -> None:
+        self.rounds = 0
+        if self._recording:
+            self._recording = False
+            trio.lowlevel.remove_instrument(self._recorder)
 
     def before_io_wait(self, timeout: float) -> None:
         self.rounds += 1
         run = self._run()
         if run is None or run._resting or self.rounds < run.livelock_after:
             return
-        if self.rounds == run.livelock_after:
+        if not self._recording and self.rounds == run.livelock_after:
+            self._recording = True
             self._recorder.names.clear()
             trio.lowlevel.add_instrument(self._recorder)
-        elif self.rounds == run.livelock_after + LIVELOCK_SAMPLE:
+        elif self._recording and self.rounds >= run.livelock_after + LIVELOCK_SAMPLE:
+            names = list(self._recorder.names)
+            self._recording = False
             trio.lowlevel.remove_instrument(self._recorder)
-            run.watcher.on_livelock(list(self._recorder.names))
+            run.watcher.on_livelock(names)
 
 
 class _Recorder(trio.abc.Instrument):
@@ -273,7 +293,7 @@ class _Recorder(trio.abc.Instrument):
 
 
 class _LoadedDice:
-    """Stands in for the generator that trio throws to reverse a batch: it never does."""
+    """Stands in for the generator that trio asks whether to reverse a batch: it always does."""
 
     def __init__(self, fair: Any) -> None:
         self._fair = fair
@@ -285,22 +305,38 @@ class _LoadedDice:
         return getattr(self._fair, name)
 
 
-_dice: Any = getattr(getattr(trio._core, "_run", None), "_r", None)
-_simulations = 0
-_lock = threading.Lock()
+class _Order:
+    """Puts the tasks of every trio run in order, first in, first out, while anybody wants that."""
+
+    def __init__(self) -> None:
+        self._runs = 0
+        self._lock = threading.Lock()
+        self._module: Any = getattr(trio._core, "_run", None)
+        self._saved: dict[str, Any] = {}
+
+    @property
+    def possible(self) -> bool:
+        """Whether this version of trio has what it takes."""
+        return hasattr(self._module, "_r")
+
+    def begin(self) -> None:
+        with self._lock:
+            self._runs += 1
+            if self._runs == 1 and self.possible:
+                # Where Hypothesis is installed, it has trio sort each batch before it shuffles it.
+                for name in ("_r", "_ALLOW_DETERMINISTIC_SCHEDULING"):
+                    if hasattr(self._module, name):
+                        self._saved[name] = getattr(self._module, name)
+                self._module._r = _LoadedDice(self._saved["_r"])
+                self._module._ALLOW_DETERMINISTIC_SCHEDULING = False
+
+    def end(self) -> None:
+        with self._lock:
+            self._runs -= 1
+            if self._runs == 0:
+                for name, value in self._saved.items():
+                    setattr(self._module, name, value)
+                self._saved.clear()
 
 
-def _load_dice() -> None:
-    global _simulations
-    with _lock:
-        _simulations += 1
-        if _simulations == 1 and _dice is not None:
-            trio._core._run._r = _LoadedDice(_dice)  # type: ignore[assignment]
-
-
-def _restore_dice() -> None:
-    global _simulations
-    with _lock:
-        _simulations -= 1
-        if _simulations == 0 and _dice is not None:
-            trio._core._run._r = _dice
+_order = _Order()
