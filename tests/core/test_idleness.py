@@ -118,6 +118,7 @@ async def test_threads_in_flight_hold_time() -> None:
 
     async def compute(ctx: Context) -> None:
         await ctx.clock.sleep(1.0)
+        threading.Timer(0.02, release.set).start()
         await anyio.to_thread.run_sync(release.wait)
         ended.append(ctx.clock.now())
         await ctx.clock.sleep(0.5)
@@ -126,8 +127,6 @@ async def test_threads_in_flight_hold_time() -> None:
     async def tick(ctx: Context) -> None:
         async for now in ctx.clock.every(0.25):
             ticks.append(now)
-            if now == 1.0:
-                threading.Timer(0.02, release.set).start()
 
     async with Supervisor(clock=clock, on_exit="stop") as supervisor:
         supervisor.spawn(compute)

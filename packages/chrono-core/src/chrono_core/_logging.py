@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from anyio import from_thread
+import anyio
 
 from ._clock import Clock
 
@@ -36,5 +36,5 @@ class ClockLogger(logging.LoggerAdapter[logging.Logger]):
         except RuntimeError:
             # Real time is that of the event loop, which a worker thread has to ask for it.
             with suppress(RuntimeError):
-                return from_thread.run_sync(self._clock.now)
+                return anyio.from_thread.run_sync(self._clock.now)
             return None

@@ -9,24 +9,21 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
-from itertools import count
-from types import TracebackType
 from typing import Any, Protocol, TypeVar, overload
 
 import anyio
 
-from ._agenda import Agenda, Drive, Step
+from ._agenda import Agenda
 from ._ambient import within
-from ._backends import LIVELOCK_AFTER, Run, Waiter, current_run
+from ._backends import LIVELOCK_AFTER, Run, current_run
 from ._clock import Every, First, Missed
-from ._exceptions import ClockBusy, RealTimeWarning, SimulationLivelock, SimulationStalled
-from ._time import NANOSECONDS, finite, number, to_ns, to_seconds
+from ._drives import Advance, Assist, ClockDrive, RunUntil
+from ._exceptions import ClockBusy, RealTimeWarning
+from ._time import finite, number, to_ns, to_seconds
+from ._timeline import Timeline, Until
+from ._timeout import Timeout
 
 T = TypeVar("T")
-
-# Below so many cancelled sleepers, sorting them out is not worth it.
-FEW = 64
 
 
 class _Event(Protocol):
@@ -70,31 +67,20 @@ class SimClock:
     __slots__ = (
         "__weakref__",
         "_agenda",
-        "_cancelled",
-        "_drive",
-        "_heap",
-        "_holds",
         "_livelock_after",
         "_lock",
-        "_now",
-        "_numbers",
         "_run",
+        "_timeline",
     )
 
     def __init__(self, t0: float = 0.0, *, livelock_after: int = LIVELOCK_AFTER) -> None:
         if livelock_after < 1:
             raise ValueError(f"livelock_after must be at least 1, got {livelock_after!r}")
-        self._now = to_ns(finite(t0, "t0"))
+        self._timeline = Timeline(to_ns(finite(t0, "t0")))
         self._livelock_after = livelock_after
-        self._numbers = count()
-        # (deadline, number, who). Those who were cancelled stay until there are too many.
-        self._heap: list[tuple[int, int, Waiter | _Timeout]] = []
-        self._cancelled = 0
-        self._holds = 0
         self._lock = threading.Lock()
         self._run: Run | None = None
         self._agenda: Agenda | None = None
-        self._drive: _Drive | None = None
 
     def __repr__(self) -> str:
         return f"<SimClock at {self.now()}>"
@@ -103,16 +89,16 @@ class SimClock:
 
     def now(self) -> float:
         """The time in seconds."""
-        return to_seconds(self._now)
+        return to_seconds(self._timeline.now)
 
     def now_ns(self) -> int:
         """The time in nanoseconds."""
-        return self._now
+        return self._timeline.now
 
     @property
     def next_deadline(self) -> float | None:
         """When the next sleeper wakes, in seconds; None if nothing sleeps."""
-        deadline = self._next()
+        deadline = self._timeline.next_deadline()
         return None if deadline is None else to_seconds(deadline)
 
     @property
@@ -121,8 +107,7 @@ class SimClock:
         run = self._run
         return [
             Sleeper(to_seconds(deadline), "" if run is None else run.task_name(who.task))
-            for deadline, _, who in sorted(self._heap, key=lambda entry: entry[:2])
-            if who.parked
+            for deadline, who in self._timeline.sleepers()
         ]
 
     # Waiting
@@ -138,8 +123,8 @@ class SimClock:
         seconds = number(seconds, "seconds")
         if seconds == math.inf:
             return self._sleep(None, 0)
-        deadline = self._now + to_ns(seconds) if seconds > 0 else self._now
-        return self._sleep(deadline, next(self._numbers))
+        deadline = self._timeline.now + to_ns(seconds) if seconds > 0 else self._timeline.now
+        return self._sleep(deadline, self._timeline.number())
 
     def wait_until(self, deadline: float) -> Coroutine[Any, Any, None]:
         """Sleep until the clock shows the deadline; one that has passed is one checkpoint.
@@ -149,8 +134,8 @@ class SimClock:
         """
         deadline = number(deadline, "deadline")
         if math.isinf(deadline):
-            return self._sleep(None if deadline > 0 else self._now, 0)
-        return self._sleep(to_ns(deadline), next(self._numbers))
+            return self._sleep(None if deadline > 0 else self._timeline.now, 0)
+        return self._sleep(to_ns(deadline), self._timeline.number())
 
     async def _sleep(self, deadline: int | None, order: int) -> None:
         run = self._bind()
@@ -158,16 +143,16 @@ class SimClock:
             waiter = run.waiter("the clock, for ever")
             await waiter
             return
-        if deadline <= self._now:
+        if deadline <= self._timeline.now:
             await run.checkpoint()
             return
-        waiter = run.waiter(_Until(deadline))
-        heappush(self._heap, (deadline, order, waiter))
+        waiter = run.waiter(Until(deadline))
+        self._timeline.add(deadline, order, waiter)
         try:
             await waiter
         except BaseException:
             if not waiter.woken:
-                self._forget_one()
+                self._timeline.forget_one()
             raise
 
     def every(
@@ -175,7 +160,11 @@ class SimClock:
     ) -> AsyncIterator[float]:
         """Tick once a period of simulated time; see `Clock.every`."""
         return Every(
-            lambda due: self._sleep(due, next(self._numbers)), self.now_ns, period, first, missed
+            lambda due: self._sleep(due, self._timeline.number()),
+            self.now_ns,
+            period,
+            first,
+            missed,
         )
 
     def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope, bool]:
@@ -187,7 +176,7 @@ class SimClock:
         Raises:
             ValueError: ``seconds`` is NaN.
         """
-        return _Timeout(self, self._after(seconds), fail=False)
+        return self._timeout(self._after(seconds), fail=False)
 
     def move_on_at(self, deadline: float) -> AbstractContextManager[anyio.CancelScope, bool]:
         """Cancel what is inside when the clock shows the deadline.
@@ -195,7 +184,7 @@ class SimClock:
         Raises:
             ValueError: ``deadline`` is NaN.
         """
-        return _Timeout(self, _at(deadline), fail=False)
+        return self._timeout(_at(deadline), fail=False)
 
     def fail_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
         """Like ``move_on_after``, but raise ``TimeoutError`` where it cancelled something.
@@ -204,7 +193,7 @@ class SimClock:
             ValueError: ``seconds`` is NaN.
             TimeoutError: the time ran out.
         """
-        return _Timeout(self, self._after(seconds), fail=True)
+        return self._timeout(self._after(seconds), fail=True)
 
     def fail_at(self, deadline: float) -> AbstractContextManager[anyio.CancelScope]:
         """Like ``move_on_at``, but raise ``TimeoutError`` where it cancelled something.
@@ -213,11 +202,14 @@ class SimClock:
             ValueError: ``deadline`` is NaN.
             TimeoutError: the deadline passed.
         """
-        return _Timeout(self, _at(deadline), fail=True)
+        return self._timeout(_at(deadline), fail=True)
+
+    def _timeout(self, deadline: float, *, fail: bool) -> Timeout:
+        return Timeout(self._timeline, deadline, lambda: self._bind().current_task(), fail=fail)
 
     def _after(self, seconds: float) -> float:
         seconds = number(seconds, "seconds")
-        return seconds if math.isinf(seconds) else self._now + to_ns(seconds)
+        return seconds if math.isinf(seconds) else self._timeline.now + to_ns(seconds)
 
     # Driving
 
@@ -236,7 +228,7 @@ class SimClock:
         dt = finite(dt, "dt")
         if dt < 0:
             raise ValueError(f"time cannot go back: dt must not be negative, got {dt!r}")
-        return self._run_drive(_Advance(self, self._now + to_ns(dt)), "advance")
+        return self._run_drive(Advance(self._timeline, self._timeline.now + to_ns(dt)), "advance")
 
     def advance_to(self, t: float) -> Coroutine[Any, Any, None]:
         """Let time pass until ``t``; where that has passed, only let everything run that can.
@@ -246,7 +238,7 @@ class SimClock:
             ClockBusy: the clock is being driven already, or the caller lives in its time.
             SimulationLivelock: something runs for ever without blocking.
         """
-        return self._run_drive(_Advance(self, to_ns(finite(t, "t"))), "advance_to")
+        return self._run_drive(Advance(self._timeline, to_ns(finite(t, "t"))), "advance_to")
 
     async def step(self) -> float | None:
         """Let time pass until the next deadline, and all that is due then happen.
@@ -258,7 +250,7 @@ class SimClock:
             ClockBusy: the clock is being driven already, or the caller lives in its time.
             SimulationLivelock: something runs for ever without blocking.
         """
-        drive = _Advance(self, None)
+        drive = Advance(self._timeline, None)
         await self._run_drive(drive, "step")
         return None if drive.target is None else to_seconds(drive.target)
 
@@ -294,7 +286,7 @@ class SimClock:
         limit = number(limit, "limit")
         if limit < 0:
             raise ValueError(f"limit must not be negative, got {limit!r}")
-        last = None if limit == math.inf else self._now + to_ns(limit)
+        last = None if limit == math.inf else self._timeline.now + to_ns(limit)
         if inspect.isawaitable(condition):
             return self._run_until_done(condition, last, limit)
         test = getattr(condition, "is_set", condition)
@@ -303,11 +295,11 @@ class SimClock:
                 "condition must be a function without arguments, an event or an awaitable, got "
                 f"{condition!r}"
             )
-        return self._run_drive(_RunUntil(self, test, last, limit), "run_until")
+        return self._run_drive(RunUntil(self._timeline, test, last, limit), "run_until")
 
     async def _run_until_done(self, awaitable: Awaitable[T], last: int | None, limit: float) -> T:
         results: list[T] = []
-        errors: list[BaseException] = []
+        errors: list[BaseException] = []  # of the awaitable; else of the drive, which goes first
 
         async def wait() -> None:
             try:
@@ -318,13 +310,13 @@ class SimClock:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait, name="run_until")
             try:
-                drive = _RunUntil(self, lambda: bool(results or errors), last, limit)
+                drive = RunUntil(self._timeline, lambda: bool(results or errors), last, limit)
                 await self._run_drive(drive, "run_until")
             except Exception as error:
-                errors.append(error)
+                errors.insert(0, error)
                 tasks.cancel_scope.cancel()
         if errors:
-            raise errors[-1]
+            raise errors[0]
         return results[0]
 
     @contextmanager
@@ -335,13 +327,13 @@ class SimClock:
         another process, a device. Whoever drives the clock waits meanwhile, without spinning.
         """
         with self._lock:
-            self._holds += 1
+            self._timeline.holds += 1
         try:
             yield
         finally:
             with self._lock:
-                self._holds -= 1
-                if self._run is not None and not self._holds:
+                self._timeline.holds -= 1
+                if self._run is not None and not self._timeline.holds:
                     self._run.kick()
 
     # Inside
@@ -357,42 +349,12 @@ class SimClock:
                     "this SimClock is in use in another event loop: each simulation needs a clock "
                     "of its own"
                 )
-            self._heap.clear()
-            self._cancelled = 0
+            self._timeline.forget_all()
             self._run = now
             self._agenda = Agenda.of(now)
         return now
 
-    def _next(self) -> int | None:
-        heap = self._heap
-        while heap:
-            if heap[0][2].parked:
-                return heap[0][0]
-            heappop(heap)
-            self._cancelled -= 1
-        return None
-
-    def _forget_one(self) -> None:
-        """Somebody in the heap was cancelled."""
-        self._cancelled += 1
-        if self._cancelled > FEW and 2 * self._cancelled > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry[2].parked]
-            heapify(self._heap)
-            self._cancelled = 0
-
-    def _wake_one(self, last: int | None) -> bool:
-        """Move to the next deadline, unless that is after the last, and wake who has it."""
-        heap = self._heap
-        while heap and (last is None or heap[0][0] <= last):
-            deadline, _, who = heappop(heap)
-            if who.wake():
-                if deadline > self._now:
-                    self._now = deadline
-                return True
-            self._cancelled -= 1
-        return False
-
-    async def _run_drive(self, drive: _Drive, call: str) -> None:
+    async def _run_drive(self, drive: ClockDrive, call: str) -> None:
         run = self._bind()
         unit = within(self)
         if unit is not None:
@@ -400,22 +362,24 @@ class SimClock:
                 f"{call}() was called inside daemon {unit.name!r}, which lives in this clock's "
                 "time: only what is outside can move it; inside, sleep on the clock"
             )
-        if self._drive is not None:
+        timeline = self._timeline
+        if timeline.driver is not None:
             raise ClockBusy(
-                f"{call}() was called while task {run.task_name(self._drive.task)!r} is driving "
+                f"{call}() was called while task {run.task_name(timeline.driver)!r} is driving "
                 "this clock: one driver at a time"
             )
-        self._drive = drive
+        timeline.driver = run.current_task()
         try:
             await self._follow(run, drive, call)
         finally:
-            self._drive = None
+            timeline.driver = None
 
-    async def _follow(self, run: Run, drive: _Drive, call: str) -> None:
+    async def _follow(self, run: Run, drive: ClockDrive, call: str) -> None:
         """Put a drive on the agenda, and wait until it is over."""
         assert self._agenda is not None
         drive.task = run.current_task()
-        run.livelock_after = self._livelock_after
+        run.livelock_after = drive.livelock_after = self._livelock_after
+        drive.describe = self._agenda.describe
         self._agenda.add(drive)
         try:
             while not drive.done:
@@ -446,196 +410,14 @@ async def drive_until(clock: SimClock, test: Callable[[], bool], seconds: float)
         SimulationLivelock: something runs for ever without blocking.
     """
     with clock.move_on_after(seconds):
-        await clock._follow(clock._bind(), _Assist(clock, test, None, math.inf), "stop")
+        await clock._follow(clock._bind(), Assist(clock._timeline, test, None, math.inf), "stop")
 
 
 def is_held(clock: SimClock) -> bool:
     """Whether something holds this clock."""
-    return clock._holds > 0
-
-
-class _Until:
-    """What a sleeper waits on; made into words when somebody asks."""
-
-    __slots__ = ("deadline",)
-
-    def __init__(self, deadline: int) -> None:
-        self.deadline = deadline
-
-    def __str__(self) -> str:
-        return f"clock until {to_seconds(self.deadline)!r}"
+    return clock._timeline.holds > 0
 
 
 def _at(deadline: float) -> float:
     deadline = number(deadline, "deadline")
     return deadline if math.isinf(deadline) else to_ns(deadline)
-
-
-class _Timeout:
-    """A block that is cancelled at a deadline; in the heap, it stands where a sleeper would."""
-
-    __slots__ = ("_clock", "_deadline", "_fail", "_scope", "fired", "parked", "task")
-
-    def __init__(self, clock: SimClock, deadline: float, *, fail: bool) -> None:
-        self._clock = clock
-        self._deadline = deadline
-        self._fail = fail
-        self._scope = anyio.CancelScope()
-        self.fired = False
-        self.parked = False
-        self.task: Any = None
-
-    def __enter__(self) -> anyio.CancelScope:
-        clock = self._clock
-        self._scope.__enter__()
-        if self._deadline <= clock._now:
-            self.fired = True
-            self._scope.cancel()
-        elif self._deadline != math.inf:
-            self.task = clock._bind().current_task()
-            self.parked = True
-            heappush(clock._heap, (int(self._deadline), next(clock._numbers), self))
-        return self._scope
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> bool:
-        if self.parked:
-            self.parked = False
-            self._clock._forget_one()
-        swallow = self._scope.__exit__(exc_type, exc, tb)
-        if self._fail and self.fired and self._scope.cancelled_caught:
-            raise TimeoutError(f"the time was up at {self._deadline / NANOSECONDS} on the clock")
-        return bool(swallow)
-
-    def wake(self) -> bool:
-        if not self.parked:
-            return False
-        self.parked = False
-        self.fired = True
-        self._scope.cancel()
-        return True
-
-
-class _Drive(Drive):
-    """What moves a clock, on behalf of the task that waits for it."""
-
-    __slots__ = ("clock", "done", "error", "waiter")
-
-    def __init__(self, clock: SimClock) -> None:
-        super().__init__()
-        self.clock = clock
-        self.waiter: Waiter | None = None
-        self.done = False
-        self.error: BaseException | None = None
-
-    def finish(self) -> Step:
-        self.done = True
-        self.notify()
-        return Step.MOVED
-
-    def fail(self, error: BaseException) -> None:
-        self.error = error
-        self.finish()
-
-    def notify(self) -> None:
-        if self.waiter is not None:
-            self.waiter.wake()
-
-    def livelock(self, runners: list[str]) -> None:
-        names = ", ".join(repr(name) for name in runners) or "something"
-        self.fail(
-            SimulationLivelock(
-                f"{names} kept running at {self.clock.now()} for {self.clock._livelock_after} "
-                "rounds of the event loop, so that time cannot move: let it wait for something, or "
-                "raise livelock_after of the SimClock"
-            )
-        )
-
-    def stall(self) -> None:
-        agenda = self.clock._agenda
-        assert agenda is not None
-        self.fail(
-            SimulationStalled(
-                f"at {self.clock.now()}, nothing can run and nothing sleeps on the clock, so what "
-                f"is waited for can never happen{agenda.describe()}"
-            )
-        )
-
-
-class _Advance(_Drive):
-    """Move to a target; None stands for the next deadline."""
-
-    __slots__ = ("target",)
-
-    def __init__(self, clock: SimClock, target: int | None) -> None:
-        super().__init__(clock)
-        self.target = target
-
-    def step(self) -> Step:
-        clock = self.clock
-        if clock._holds:
-            return Step.HELD
-        if self.target is None:
-            self.target = clock._next()
-            if self.target is None:
-                return self.finish()
-        if not clock._wake_one(self.target):
-            clock._now = max(clock._now, self.target)
-            self.finish()
-        return Step.MOVED
-
-
-class _RunUntil(_Drive):
-    """Move until a condition holds, but not past the last instant."""
-
-    __slots__ = ("_last", "_limit", "_test")
-
-    def __init__(
-        self, clock: SimClock, test: Callable[[], object], last: int | None, limit: float
-    ) -> None:
-        super().__init__(clock)
-        self._test = test
-        self._last = last
-        self._limit = limit
-
-    def step(self) -> Step:
-        clock = self.clock
-        try:
-            holds = self._test()
-            if inspect.isawaitable(holds):
-                if inspect.iscoroutine(holds):
-                    holds.close()
-                raise TypeError(
-                    "the condition of run_until returned an awaitable: call it and pass that, or "
-                    "pass a function that is not async"
-                )
-        except Exception as error:
-            self.fail(error)
-            return Step.MOVED
-        if holds:
-            return self.finish()
-        if clock._holds:
-            return Step.HELD
-        if clock._wake_one(self._last):
-            return Step.MOVED
-        if clock._next() is None:
-            return Step.STUCK
-        assert self._last is not None
-        clock._now = max(clock._now, self._last)
-        self.fail(TimeoutError(f"run_until reached its limit of {self._limit} simulated seconds"))
-        return Step.MOVED
-
-
-class _Assist(_RunUntil):
-    """Move until a condition holds, but only while nobody else drives the clock."""
-
-    __slots__ = ()
-
-    def step(self) -> Step:
-        if self.clock._drive is not None and not self._test():
-            return Step.STUCK
-        return super().step()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
 NANOSECONDS = 1_000_000_000
 
@@ -29,13 +28,14 @@ def finite(value: float, what: str) -> float:
 
 
 def to_ns(seconds: float) -> int:
-    """Nanoseconds, exact for what a float can express, rounded half to even."""
+    """Nanoseconds, exact for what a float can express, rounded to the nearest."""
     if isinstance(seconds, int):
         return seconds * NANOSECONDS
     nanoseconds = seconds * 1e9
     if -9e15 < nanoseconds < 9e15:
         return round(nanoseconds)
-    return round(Fraction(seconds) * NANOSECONDS)
+    numerator, denominator = seconds.as_integer_ratio()
+    return (2 * numerator * NANOSECONDS + denominator) // (2 * denominator)
 
 
 def to_seconds(nanoseconds: int) -> float:

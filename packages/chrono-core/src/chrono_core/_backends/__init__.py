@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
-from ._asyncio import AsyncioRun
 from ._base import LIVELOCK_AFTER, Idle, RealWait, Run, Waiter, frames, user_line, waiting_on
 
 __all__ = [
@@ -36,14 +34,16 @@ def current_run() -> Run:
 
 def running() -> Run | None:
     """The run that the caller is in, or None outside any event loop."""
-    # A trio run may be a guest of an asyncio loop, so trio is asked first; but it is asked
-    # only when somebody has imported it.
+    # A trio run may be a guest of an asyncio loop, so trio is asked first. Neither is imported
+    # before it runs: that takes longer than everything else.
     if (trio := sys.modules.get("trio")) is not None and trio.lowlevel.in_trio_run():
         from ._trio import TrioRun
 
         return TrioRun.current()
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
+    asyncio = sys.modules.get("asyncio")
+    loop = None if asyncio is None else asyncio._get_running_loop()
+    if loop is None:
         return None
+    from ._asyncio import AsyncioRun
+
     return AsyncioRun.of(loop)

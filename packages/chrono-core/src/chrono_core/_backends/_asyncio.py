@@ -30,6 +30,10 @@ from ._base import Idle, RealWait, Run, Waiter, Watcher, frames, user_line
 
 NAP = 0.001
 
+# The loop polls its descriptors and timers once a round. While time is simulated, nobody waits for
+# those, so the pump runs so many rounds itself before it lets the loop poll again.
+ROUNDS_AT_ONCE = 100
+
 
 class AsyncioWaiter:
     __slots__ = ("future", "subject", "task")
@@ -227,20 +231,46 @@ class AsyncioRun(Run):
             self._pump_handle = self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
-        if self._queue:
-            self._rounds += 1
-            if self._rounds == self.livelock_after:
-                self.watcher.on_livelock(self._runnable())
-            self._pump_handle = self._loop.call_soon(self._pump)
-            return
-        self._rounds = 0
-        outcome = self.watcher.on_idle()
-        if outcome is Idle.AGAIN:
-            self._pump_handle = self._loop.call_soon(self._pump)
-        elif outcome is Idle.NAP:
-            self._pump_handle = self._loop.call_later(NAP, self._pump)
-        else:
-            self._pump_handle = None
+        self._pump_handle = None
+        again = True
+        try:
+            delay = self._run_rounds()
+            again = delay == 0.0
+            if delay:
+                self._pump_handle = self._loop.call_later(delay, self._pump)
+        finally:
+            if again:
+                self._pump_handle = self._loop.call_soon(self._pump)
+
+    def _run_rounds(self) -> float | None:
+        """One look at the queue, or many; seconds until the next, or None for none."""
+        queue = self._queue
+        rounds_here = 1
+        if not queue and self._may_run_queue():
+            # The loop counts on what is in the queue when a round begins; now that is nothing.
+            rounds_here = ROUNDS_AT_ONCE
+        for _ in range(rounds_here):
+            if not queue:
+                self._rounds = 0
+                outcome = self.watcher.on_idle()
+                if outcome is not Idle.AGAIN:
+                    return NAP if outcome is Idle.NAP else None
+            else:
+                self._rounds += 1
+                if self._rounds == self.livelock_after:
+                    self.watcher.on_livelock(self._runnable())
+            if rounds_here > 1:
+                for _ in range(len(queue)):
+                    handle = queue.popleft()
+                    if not handle._cancelled:
+                        handle._run()
+                    if self._loop._stopping:  # type: ignore[attr-defined]
+                        return 0.0
+        return 0.0
+
+    def _may_run_queue(self) -> bool:
+        """Whether the pump may run what is in the queue, as the loop would, to save its polls."""
+        return type(self._queue) is deque and not self._loop.get_debug()
 
     def _runnable(self) -> list[str]:
         """The names of the tasks in the queue, each once, in order."""

@@ -52,10 +52,10 @@ class TrioWaiter:
     def wake(self) -> bool:
         if not self.parked:
             return False
-        self.parked = False
         self.woken = True
         # A signal handler may come between the making of a waiter and its parking.
         if getattr(trio._core._run.GLOBAL_RUN_CONTEXT, "task", None) is not self.task:
+            self.parked = False
             trio.lowlevel.reschedule(self.task)
         return True
 
@@ -69,7 +69,16 @@ def _abort_at_once(_: object) -> trio.lowlevel.Abort:
 
 
 class TrioRun(Run):
-    __slots__ = ("_ended", "_instrument", "_limiter", "_pump", "_resting", "_token")
+    __slots__ = (
+        "_ended",
+        "_instrument",
+        "_limiter",
+        "_outcome",
+        "_pump",
+        "_resting",
+        "_token",
+        "_waiting",
+    )
 
     current_task = staticmethod(trio.lowlevel.current_task)
 
@@ -79,6 +88,9 @@ class TrioRun(Run):
         self._limiter = trio.to_thread.current_default_thread_limiter()
         self._pump: Any = None
         self._resting = True
+        # Of the instrument, which stands in for the pump while that waits.
+        self._outcome: Idle = Idle.AGAIN
+        self._waiting = False
         self._ended = False
         self._instrument = _Rounds(self)
 
@@ -184,8 +196,13 @@ class TrioRun(Run):
                     self._pump.custom_sleep_data = self
                     await trio.lowlevel.wait_task_rescheduled(_abort_at_once)
                 self._instrument.reset()
+                self._outcome = Idle.AGAIN
+                self._waiting = True
                 await trio.testing.wait_all_tasks_blocked()
-                outcome = self.watcher.on_idle()
+                self._waiting = False
+                outcome = self._outcome
+                if outcome is Idle.AGAIN:
+                    outcome = self.watcher.on_idle()
                 if outcome is Idle.NAP:
                     await trio.sleep(NAP)
                 elif outcome is Idle.REST:
@@ -265,10 +282,22 @@ class _Rounds(trio.abc.Instrument):
             self._recording = False
             trio.lowlevel.remove_instrument(self._recorder)
 
-    def before_io_wait(self, timeout: float) -> None:
-        self.rounds += 1
+    def after_io_wait(self, timeout: float) -> None:
         run = self._run()
-        if run is None or run._resting or self.rounds < run.livelock_after:
+        if run is None or run._resting:
+            return
+        runner = run._pump._runner
+        if timeout == 0 and not runner.runq and run._waiting:
+            # trio is about to wake the pump. Instead of making it run for each wake-up of
+            # another task, do here what it would do, unless it has to do something else.
+            self.reset()
+            run._outcome = run.watcher.on_idle()
+            return
+        self._count(run)
+
+    def _count(self, run: TrioRun) -> None:
+        self.rounds += 1
+        if self.rounds < run.livelock_after:
             return
         if not self._recording and self.rounds == run.livelock_after:
             self._recording = True
