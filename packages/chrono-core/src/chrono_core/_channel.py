@@ -247,24 +247,24 @@ class _Endpoint(Generic[T]):
 
     async def _enter(self) -> None:
         """Leave the fast path: see who calls and whether he may, and give way to other tasks."""
-        if not self._undisturbed():
-            run = self._state.bind()
+        side = self._side
+        disturbed = not self._undisturbed()
+        run = self._state.bind() if disturbed else self._state.run
+        assert run is not None
+        if disturbed:
             task = run.current_task()
             if task is not self._task:
                 self._task = task
                 self._undisturbed = run.undisturbed(task)
+        if side.user is not None:
             self._refuse_second_user()
-            self._refuse_if_closed()
+        self._refuse_if_closed()
+        if disturbed:
             await run.checkpoint_if_cancelled()
-        else:
-            self._refuse_second_user()
-            self._refuse_if_closed()
-        side = self._side
         if side.calls <= 0:
-            assert self._state.run is not None
             side.user = _Yielding(self._task)
             try:
-                await self._state.run.checkpoint()
+                await run.checkpoint()
             finally:
                 side.user = None
                 side.calls = CALLS_PER_YIELD - 1

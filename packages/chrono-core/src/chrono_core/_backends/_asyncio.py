@@ -16,7 +16,7 @@ import asyncio
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from math import inf
 from types import FunctionType, MethodType
@@ -75,7 +75,21 @@ class _Yield:
         yield
 
 
+class _Checkpoint:
+    """Yield for one round; where that was cancelled, raise a round later, as trio does."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except asyncio.CancelledError:
+            yield
+            raise
+
+
 _YIELD = _Yield()
+_CHECKPOINT = _Checkpoint()
 
 
 async def _cancelled() -> None:
@@ -157,12 +171,8 @@ class AsyncioRun(Run):
     def waiter(self, subject: object) -> Waiter:
         return AsyncioWaiter(self._loop.create_future(), self._get_task(), subject)
 
-    async def checkpoint(self) -> None:
-        try:
-            await _YIELD
-        except asyncio.CancelledError:
-            await _YIELD  # trio raises one round later
-            raise
+    def checkpoint(self) -> Awaitable[None]:
+        return _CHECKPOINT
 
     async def checkpoint_if_cancelled(self) -> None:
         task = asyncio.current_task()
@@ -178,9 +188,9 @@ class AsyncioRun(Run):
 
         def undisturbed() -> bool:
             nonlocal state
-            if get_task() is not task or get_ident() != thread or task._must_cancel:
+            if get_task() is not task or get_ident() != thread:
                 return False
-            if owed and task in owed:
+            if task._must_cancel or (owed and task in owed):
                 return False
             if state is None:
                 # A task that entered no scope of anyio's so far: it may have done so since.
