@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import math
 from collections.abc import Callable, Iterable
-from contextvars import copy_context
 from typing import Any, Literal, Protocol
 
 import anyio
@@ -101,25 +101,25 @@ class Unit:
     ) -> None:
         self._host = host
         self.daemon: Daemon | None = daemon
-        self.name = name
-        self.on_error = on_error
+        self.name: str = name
+        self.on_error: OnError = on_error
         self._restart = Retries(restart)
         self._owns = tuple(owns)
         self._start_timeout = start_timeout
         # Daemons start one at a time, in the order in which they were added.
         self._previous = previous
-        self.context = copy_context()
+        self.context: contextvars.Context = contextvars.copy_context()
         self.state: DaemonState = "starting"
-        self.restart_count = 0
+        self.restart_count: int = 0
         self.last_failure: Failure | None = None
         self.start_error: DaemonError | None = None
         self.started_at: float | None = None
         self.stopped_at: float | None = None
-        self.stop_event = Event("to be told to stop")
-        self.first_attempt_over = Event(f"the start of daemon {name!r}")
-        self.came_up = Event(f"daemon {name!r} to come up")
-        self.gone = Event(f"the end of daemon {name!r}")
-        self.forced = False
+        self.stop_event: Event = Event("to be told to stop")
+        self.first_attempt_over: Event = Event(f"the start of daemon {name!r}")
+        self.came_up: Event = Event(f"daemon {name!r} to come up")
+        self.gone: Event = Event(f"the end of daemon {name!r}")
+        self.forced: bool = False
         self._changed = Pulse(f"daemon {name!r} to stop")
         self._failures: list[Failure] = []
         self._scope: anyio.CancelScope | None = None

@@ -83,9 +83,9 @@ class Run(ABC):
     sees_real_waits: bool = True
 
     def __init__(self) -> None:
-        self.thread = threading.get_ident()
+        self.thread: int = threading.get_ident()
         self.own_timeouts: list[anyio.CancelScope] = []
-        self.livelock_after = LIVELOCK_AFTER
+        self.livelock_after: int = LIVELOCK_AFTER
         self.watcher: Any = None
 
     # Tasks
