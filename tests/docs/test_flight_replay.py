@@ -182,6 +182,7 @@ def test_the_failure_is_logged_with_its_simulated_time_and_not_printed(
 
 def test_the_same_daemons_run_on_the_wall_clock(log: Any) -> None:
     """On ``WallClock``, here of a loop whose time is virtual, they find the same gap and score."""
+    trio = pytest.importorskip("trio")
     testing = pytest.importorskip("trio.testing")
     part = log.first(6.0)
     flight = runs.Flight()
@@ -193,7 +194,7 @@ def test_the_same_daemons_run_on_the_wall_clock(log: Any) -> None:
             await supervisor.stop()
 
     clock = testing.MockClock(autojump_threshold=0)
-    anyio.run(fly, backend="trio", backend_options={"clock": clock})
+    trio.run(fly, clock=clock)
     assert len(flight.comparisons) == len([row for row in part.ekf if row.time > 0.04])
     assert [gap.length for gap in flight.gaps] == pytest.approx([0.036])
     assert max(reports.rms_degrees(flight.comparisons)) < 0.5

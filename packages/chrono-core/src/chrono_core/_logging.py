@@ -7,8 +7,6 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any
 
-import anyio
-
 from ._clock import Clock
 
 DEFAULT = "chrono_core"
@@ -34,7 +32,10 @@ class ClockLogger(logging.LoggerAdapter[logging.Logger]):
         try:
             return self._clock.now()
         except RuntimeError:
-            # Real time is that of the event loop, which a worker thread has to ask for it.
+            # Real time is that of the event loop, which a worker thread has to ask for it. Few
+            # do, and everybody would have to wait for the import.
+            from anyio import from_thread
+
             with suppress(RuntimeError):
-                return anyio.from_thread.run_sync(self._clock.now)
+                return from_thread.run_sync(self._clock.now)
             return None
