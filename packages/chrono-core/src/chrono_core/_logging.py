@@ -31,7 +31,7 @@ class ClockLogger(logging.LoggerAdapter[logging.Logger]):
     def _now(self) -> float | None:
         try:
             return self._clock.now()
-        except RuntimeError:
+        except Exception:  # whatever anyio raises, by version, where no event loop runs
             # Real time is that of the event loop, which a worker thread has to ask for it. Few
             # do, and everybody would have to wait for the import.
             from anyio import from_thread
