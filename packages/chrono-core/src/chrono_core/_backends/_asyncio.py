@@ -241,15 +241,16 @@ class AsyncioRun(Run):
             self._pump_handle = self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
-        self._pump_handle = None
-        again = True
+        # The handle stays while this runs: a kick from what it runs need not start another.
+        delay: float | None = 0.0
         try:
             delay = self._run_rounds()
-            again = delay == 0.0
-            if delay:
-                self._pump_handle = self._loop.call_later(delay, self._pump)
         finally:
-            if again:
+            if delay is None:
+                self._pump_handle = None
+            elif delay:
+                self._pump_handle = self._loop.call_later(delay, self._pump)
+            else:
                 self._pump_handle = self._loop.call_soon(self._pump)
 
     def _run_rounds(self) -> float | None:
