@@ -45,6 +45,9 @@ class Drive(ABC):
         self.seen: set[RealWait] = set()
         self.notices: list[RealWait] = []
 
+    # Whether to tell the driver of what is real.
+    reports = True
+
     @abstractmethod
     def step(self) -> Step:
         """Nothing can run: let one thing happen."""
@@ -175,7 +178,8 @@ class Agenda:
         if self._run.maybe_real_waits():
             waits = self._run.real_waits([drive.task for drive in drives])
             if waits:
-                return Idle.AGAIN if drives and self._report(drives[0], waits) else Idle.NAP
+                told = any(self._report(drive, waits) for drive in drives if drive.reports)
+                return Idle.AGAIN if told else Idle.NAP
         stuck: list[Drive | StallWatch] = [*drives, *self._stalls]
         last = max(reversed(stuck), key=lambda one: one.depth)
         if isinstance(last, StallWatch):
@@ -192,7 +196,7 @@ class Agenda:
 
     def _report_real_waits(self, drive: Drive) -> bool:
         drive.checked += 1
-        if drive.checked < drive.checks or not self._run.maybe_real_waits():
+        if not drive.reports or drive.checked < drive.checks or not self._run.maybe_real_waits():
             return False
         drive.checks *= 2
         return self._report(drive, self._run.real_waits([drive.task for drive in self._drives]))

@@ -111,7 +111,7 @@ class RunUntil(ClockDrive):
                     "the condition of run_until returned an awaitable: call it and pass that, or "
                     "pass a function that is not async"
                 )
-        except Exception as error:
+        except BaseException as error:
             self.fail(error)
             return Step.MOVED
         if holds:
@@ -132,6 +132,8 @@ class Assist(RunUntil):
     """Move until a condition holds, but only while nobody else drives the clock."""
 
     __slots__ = ()
+
+    reports = False
 
     def step(self) -> Step:
         if self.timeline.driver is not None and not self._test():

@@ -92,7 +92,7 @@ class SimulationLivelock(SimulationError):
 
 
 class RealTimeWarning(UserWarning):
-    """A real timer, socket or thread was pending while simulated time moved."""
+    """A real timer or socket was pending while simulated time moved."""
 
 
 def _rebuild(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from ._time import finite, number
+from ._time import finite, number, to_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class RestartPolicy:
             value = getattr(self, name)
             if value is not None and number(value, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {value!r}")
-        if self.base == 0 and self.max_retries is None:
+        if to_ns(self.base) == 0 and self.max_retries is None:
             raise ValueError(
-                "a base of 0 would restart a failing daemon without end at one instant: give "
-                "max_retries, or a base above 0"
+                f"a base of {self.base!r} would restart a failing daemon without end at one "
+                "instant: give max_retries, or a base of a nanosecond or more"
             )
         if self.window is not None:
             self._check_window(self.window)

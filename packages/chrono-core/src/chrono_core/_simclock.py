@@ -8,7 +8,9 @@ import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
 import anyio
@@ -50,8 +52,8 @@ class SimClock:
     blocked, exactly: a chain of any length that began at one instant ends at that instant. Sleepers
     wake one at a time, in the order of their deadlines, and of registration where these are equal.
 
-    Worker threads that were started through anyio keep time from moving until they are waited for
-    to the end. `hold` does so for anything else.
+    Worker threads that were started through anyio, with its default limiter, keep time from moving
+    until they are waited for to the end. `hold` does so for anything else.
 
     Times are seconds, kept as integer nanoseconds.
 
@@ -285,6 +287,8 @@ class SimClock:
         """
         limit = number(limit, "limit")
         if limit < 0:
+            if inspect.iscoroutine(condition):
+                condition.close()
             raise ValueError(f"limit must not be negative, got {limit!r}")
         last = None if limit == math.inf else self._timeline.now + to_ns(limit)
         if inspect.isawaitable(condition):
@@ -295,6 +299,8 @@ class SimClock:
                 "condition must be a function without arguments, an event or an awaitable, got "
                 f"{condition!r}"
             )
+        # It is called from the event loop, but sees the context variables of the caller.
+        test = partial(copy_context().run, test)
         return self._run_drive(RunUntil(self._timeline, test, last, limit), "run_until")
 
     async def _run_until_done(self, awaitable: Awaitable[T], last: int | None, limit: float) -> T:
@@ -324,7 +330,8 @@ class SimClock:
         """Keep time from moving inside the block, which may be in any thread.
 
         For what happens outside of the event loop and is not seen by it: a thread of one's own,
-        another process, a device. Whoever drives the clock waits meanwhile, without spinning.
+        another process, a device. Hold on until what it sets off inside the event loop has been
+        set off there. Whoever drives the clock waits meanwhile, without spinning.
         """
         with self._lock:
             self._timeline.holds += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
@@ -185,6 +186,11 @@ class Supervisor:
                 f"daemon {daemon.name or default_name(daemon)!r} cannot be added: the supervisor "
                 f"{state}"
             )
+        if self._state == "open" and not host.run.is_current():
+            raise RuntimeError(
+                f"daemon {daemon.name or default_name(daemon)!r} cannot be added from another "
+                "thread: call add() in the event loop, by anyio.from_thread.run_sync"
+            )
         if id(daemon) in host.instances:
             raise ValueError(f"{daemon!r} is hosted already: add another instance")
         if start_timeout is not None and number(start_timeout, "start_timeout") <= 0:
@@ -277,7 +283,8 @@ class Supervisor:
 
         Args:
             grace: real seconds to wait before daemons are cancelled. Under `SimClock`, wait
-                instead until nothing can run without time moving.
+                instead until nothing can run without time moving; for worker threads, so many
+                real seconds at most.
             finalize_timeout: seconds that the ``on_stop`` of a cancelled daemon may take before
                 it is cut short, which is an error of that daemon: real ones; under `SimClock`,
                 simulated ones, for which the clock is moved where nobody else drives it.
@@ -313,11 +320,17 @@ class Supervisor:
     async def _wait_in_grace(self, grace: float, *, by_daemon: bool) -> None:
         host = self._host
         if host.simulated:
-            await host.agenda.settle()
+            await self._settle(grace)
             return
         with host.run.real_timeout(grace):
             while len(host.units) > (len(set(host.stoppers)) if by_daemon else 0):
                 await host.changed.wait()
+
+    async def _settle(self, grace: float) -> None:
+        """Wait until nothing can run; for worker threads, which are real, no longer than grace."""
+        run = self._host.run
+        with run.real_timeout(grace if run.threads_in_flight() else math.inf):
+            await self._host.agenda.settle()
 
     async def _stop_one(self, unit: Unit, grace: float, finalize_timeout: float) -> None:
         host = self._host
@@ -325,7 +338,7 @@ class Supervisor:
         if self._state != "open" or host.caller() is unit:
             return
         if grace > 0 and host.simulated:
-            await host.agenda.settle()
+            await self._settle(grace)
         elif grace > 0:
             with host.run.real_timeout(grace):
                 await unit.gone.wait()
@@ -337,7 +350,8 @@ class Supervisor:
         """Wait until every daemon that is known now has come up, or was let go.
 
         Returns:
-            The names of those that have not come up, and were let go.
+            The names of those that have not come up, and were let go; of those that ended before
+            the call, the last 128.
 
         Raises:
             DaemonError: one has failed to come up, and its policy does not let that go.
@@ -345,14 +359,14 @@ class Supervisor:
         """
         host = self._host
         units = list(host.units.values())
-        missing = list(host.never_up)
+        missing = dict.fromkeys(host.never_up)
         for unit in units:
             await self._wait_up(unit)
             if unit.start_error is not None:
                 raise unit.start_error
-            if unit.started_at is None and unit.name not in missing:
-                missing.append(unit.name)
-        return missing
+            if unit.started_at is None:
+                missing[unit.name] = None
+        return list(missing)
 
     async def _wait_up(self, unit: Unit) -> None:
         host = self._host
@@ -398,9 +412,13 @@ class Supervisor:
     ) -> bool | None:
         host = self._host
         assert host.body is not None
-        swallowed = host.body.__exit__(exc_type, exc, tb)
+        ending = exc
+        try:
+            if host.body.__exit__(exc_type, exc, tb):
+                ending = None
+        except BaseException as error:  # on trio: what is left of a group, less its cancellations
+            ending = error
         host.body_ended = True
-        ending = None if swallowed else exc
         if ending is None and not host.broken:
             try:
                 await self._wait_for_the_end()

@@ -22,7 +22,7 @@ def number(value: float, what: str) -> float:
 def finite(value: float, what: str) -> float:
     """A number that is neither NaN nor infinite."""
     value = number(value, what)
-    if math.isinf(value):
+    if value in (math.inf, -math.inf):
         raise ValueError(f"{what} must be finite, got {value!r}")
     return value
 

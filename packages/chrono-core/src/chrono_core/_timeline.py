@@ -61,6 +61,7 @@ class Timeline:
         """Everybody who sleeps is gone, with the event loop."""
         self._heap.clear()
         self._cancelled = 0
+        self.driver = None
 
     def next_deadline(self) -> int | None:
         """The deadline of whoever is next to wake."""

@@ -40,12 +40,12 @@ class Timeout:
         self.task: Any = None
 
     def __enter__(self) -> anyio.CancelScope:
+        self.task = self._get_task()
         self._scope.__enter__()
         if self._deadline <= self._timeline.now:
             self.fired = True
             self._scope.cancel()
         elif self._deadline != math.inf:
-            self.task = self._get_task()
             self.parked = True
             self._timeline.add(int(self._deadline), self._timeline.number(), self)
         return self._scope

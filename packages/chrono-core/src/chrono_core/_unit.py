@@ -353,6 +353,8 @@ class Unit:
             for endpoint in self._owns:
                 try:
                     await endpoint.aclose()
+                except anyio.get_cancelled_exc_class():
+                    pass  # as in `main`; whoever waits for the end must still be told
                 except Exception as error:
                     self._failures.append(("on_stop", error))
         self._judge()

@@ -236,7 +236,6 @@ class AsyncioRun(Run):
             self._loop.call_soon_threadsafe(self._start_pump)
 
     def _start_pump(self) -> None:
-        self._rounds = 0
         if self._pump_handle is None:
             self._pump_handle = self._loop.call_soon(self._pump)
 
@@ -268,7 +267,8 @@ class AsyncioRun(Run):
                     return NAP if outcome is Idle.NAP else None
             else:
                 self._rounds += 1
-                if self._rounds == self.livelock_after:
+                if self._rounds >= self.livelock_after:
+                    self._rounds = 0
                     self.watcher.on_livelock(self._runnable())
             if rounds_here > 1:
                 for _ in range(len(queue)):
@@ -308,6 +308,7 @@ class AsyncioRun(Run):
         if not self.sees_real_waits:
             return []
         loop: Any = self._loop
+        awaiting = {getattr(task, "_fut_waiter", None): task for task in asyncio.all_tasks(loop)}
         for timer in sorted(loop._scheduled, key=lambda timer: timer._when):
             if timer._cancelled or timer is self._pump_handle or timer._when == inf:
                 continue
@@ -316,7 +317,7 @@ class AsyncioRun(Run):
             if id(owner) in ours or (task in drivers and task is not None):
                 continue
             if task is None and timer._args:
-                task = self._task_awaiting(timer._args[0])
+                task = _task_awaiting(awaiting, timer._args[0])
             waits.append(self._wait("a timer of the event loop", task, timer._callback))
         for key in list(loop._selector.get_map().values()):
             if key.fd == loop._ssock.fileno():
@@ -324,15 +325,9 @@ class AsyncioRun(Run):
             handle = next((handle for handle in key.data or () if handle is not None), None)
             future = handle._args[0] if handle is not None and handle._args else None
             callback = handle._callback if handle is not None else None
-            waits.append(self._wait(f"descriptor {key.fd}", self._task_awaiting(future), callback))
+            task = _task_awaiting(awaiting, future)
+            waits.append(self._wait(f"descriptor {key.fd}", task, callback))
         return waits
-
-    def _task_awaiting(self, future: object) -> Any:
-        if isinstance(future, asyncio.Future):
-            for task in asyncio.all_tasks(self._loop):
-                if getattr(task, "_fut_waiter", None) is future:
-                    return task
-        return None
 
     def _wait(self, what: str, task: Any, callback: Any) -> RealWait:
         if task is not None:
@@ -346,17 +341,24 @@ class AsyncioRun(Run):
         return RealWait(what, name, "<unknown>", 0)
 
 
+def _task_awaiting(awaiting: dict[Any, Any], future: object) -> Any:
+    return awaiting.get(future) if isinstance(future, asyncio.Future) else None
+
+
 class _Mirror:
     """The callbacks that a loop has yet to run, for a loop that does not show them."""
 
     def __init__(self, loop: Any) -> None:
         self._handles: deque[asyncio.Handle] = deque()
+        self._thread = threading.get_ident()
         self._call_soon = loop.call_soon
+        self._call_soon_threadsafe = loop.call_soon_threadsafe
         # What was scheduled before now is unknown, but runs before this does.
         self._settled = False
         self._call_soon(self._settle)
         try:
             loop.call_soon = self.call_soon
+            loop.call_soon_threadsafe = self.call_soon_threadsafe
         except AttributeError:
             raise RuntimeError(
                 f"SimClock cannot tell when {type(loop).__qualname__} is idle: run the "
@@ -378,6 +380,15 @@ class _Mirror:
         run.__self__ = getattr(callback, "__self__", None)  # type: ignore[attr-defined]
         handle: asyncio.Handle = self._call_soon(run, *args, context=context)
         self._handles.append(handle)
+        return handle
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.Handle:
+        if threading.get_ident() == self._thread:
+            self._call_soon_threadsafe(int)  # wakes the loop, should this be a signal handler
+            return self.call_soon(callback, *args, context=context)
+        handle: asyncio.Handle = self._call_soon_threadsafe(callback, *args, context=context)
         return handle
 
     def __len__(self) -> int:

@@ -12,6 +12,8 @@ they were woken.
 from __future__ import annotations
 
 import enum
+import os
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Iterator
@@ -187,12 +189,21 @@ def frames(coroutine: Any) -> list[FrameType]:
     return found
 
 
-_PLUMBING = ("asyncio", "anyio", "trio", "chrono_core", "contextlib")
+_PLUMBING = ("asyncio", "anyio", "trio", __name__.partition(".")[0], "contextlib")
 
 
 def _is_plumbing(code: CodeType) -> bool:
-    parts = code.co_filename.replace("\\", "/").split("/")
-    return any(part.removesuffix(".py") in _PLUMBING for part in parts)
+    """Whether this is the event loop's own code, or ours."""
+    for name in _PLUMBING:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is None:
+            continue
+        folder, base = os.path.split(file)
+        if base == "__init__.py":
+            file = folder + os.sep
+        if code.co_filename.startswith(file):
+            return True
+    return False
 
 
 def user_line(stack: list[FrameType]) -> tuple[str, int]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
+from collections import deque
 from collections.abc import Callable, Generator
 from math import inf
 from typing import Any
@@ -89,7 +90,7 @@ class TrioRun(Run):
         self._pump: Any = None
         self._resting = True
         # Of the instrument, which stands in for the pump while that waits.
-        self._outcome: Idle = Idle.AGAIN
+        self._outcome: Idle | None = Idle.AGAIN
         self._waiting = False
         self._ended = False
         self._instrument = _Rounds(self)
@@ -177,7 +178,6 @@ class TrioRun(Run):
 
     def kick(self) -> None:
         if self.in_task():
-            self._instrument.reset()
             self._end_rest()
         elif self.alive():
             self._token.run_sync_soon(self._end_rest)
@@ -200,7 +200,9 @@ class TrioRun(Run):
                 self._waiting = True
                 await trio.testing.wait_all_tasks_blocked()
                 self._waiting = False
-                outcome = self._outcome
+                outcome = self._last_outcome()
+                if outcome is None:
+                    continue
                 if outcome is Idle.AGAIN:
                     outcome = self.watcher.on_idle()
                 if outcome is Idle.NAP:
@@ -211,6 +213,9 @@ class TrioRun(Run):
             self._ended = True
             trio.lowlevel.remove_instrument(self._instrument)
             _order.end()
+
+    def _last_outcome(self) -> Idle | None:
+        return self._outcome
 
     def threads_in_flight(self) -> int:
         return self._limiter.borrowed_tokens
@@ -248,9 +253,9 @@ _DESCRIPTOR_WAITS = ("_epoll_wait", "_wait_common", "_afd_poll")
 def _family(task: Any) -> list[Any]:
     """A task and those under it, parents first, in the order in which they were started."""
     found = []
-    waiting = [task]
+    waiting = deque([task])
     while waiting:
-        task = waiting.pop(0)
+        task = waiting.popleft()
         found.append(task)
         for nursery in task.child_nurseries:
             waiting += sorted(nursery.child_tasks, key=lambda child: child._counter)
@@ -291,7 +296,10 @@ class _Rounds(trio.abc.Instrument):
             # trio is about to wake the pump. Instead of making it run for each wake-up of
             # another task, do here what it would do, unless it has to do something else.
             self.reset()
-            run._outcome = run.watcher.on_idle()
+            # Where somebody else waits for the same moment, he is woken with the pump, and goes on
+            # before it.
+            alone = len(runner.waiting_for_idle) == 1
+            run._outcome = run.watcher.on_idle() if alone else None
             return
         self._count(run)
 
@@ -307,6 +315,7 @@ class _Rounds(trio.abc.Instrument):
             names = list(self._recorder.names)
             self._recording = False
             trio.lowlevel.remove_instrument(self._recorder)
+            self.rounds = 0
             run.watcher.on_livelock(names)
 
 
