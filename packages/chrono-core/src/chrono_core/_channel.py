@@ -429,6 +429,17 @@ class _Receive(_Endpoint[T], ReceiveStream[T]):
             state.sender.user.wake()
         return state.buffer.popleft()
 
+    async def __anext__(self) -> T:
+        state = self._state
+        side = self._side
+        if side.calls > 0 and state.buffer and not state.offered and self._undisturbed():
+            side.calls -= 1
+            return state.take()
+        try:
+            return await self.receive()
+        except EndOfStream:
+            raise StopAsyncIteration from None
+
     def receive_nowait(self) -> T:
         state = self._state
         state.bind_nowait()
