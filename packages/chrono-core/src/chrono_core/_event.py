@@ -27,11 +27,14 @@ class Pulse:
 
     def __init__(self, subject: str) -> None:
         self._subject = subject
-        self._waiters: dict[Waiter, None] = {}
+        # Made when somebody waits: most of these are never waited for.
+        self._waiters: dict[Waiter, None] | None = None
 
-    async def wait(self, unless: Callable[[], bool] | None = None) -> None:
-        """Wait for the next pulse, unless something is so already."""
+    async def next(self, unless: Callable[[], bool] | None = None) -> None:
+        """Wait for the next beat, unless something is so already."""
         waiter = current_run().waiter(self._subject)
+        if self._waiters is None:
+            self._waiters = {}
         self._waiters[waiter] = None
         try:
             # Asked only now: a signal handler may make it so at any moment.
@@ -42,18 +45,18 @@ class Pulse:
 
     def beat(self) -> None:
         """Wake whoever waits, in the order in which they came."""
-        for waiter in list(self._waiters):
+        for waiter in list(self._waiters or ()):
             waiter.wake()
 
 
-class Event:
+class Event(Pulse):
     """Is set once, and wakes its waiters in the order in which they came."""
 
-    __slots__ = ("_pulse", "_set")
+    __slots__ = ("_set",)
 
     def __init__(self, subject: str) -> None:
+        super().__init__(subject)
         self._set = False
-        self._pulse = Pulse(subject)
 
     def is_set(self) -> bool:
         return self._set
@@ -62,8 +65,8 @@ class Event:
         if self._set:
             await current_run().checkpoint()
         while not self._set:
-            await self._pulse.wait(self.is_set)
+            await self.next(self.is_set)
 
     def set(self) -> None:
         self._set = True
-        self._pulse.beat()
+        self.beat()

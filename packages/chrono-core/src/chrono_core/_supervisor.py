@@ -324,7 +324,7 @@ class Supervisor:
             return
         with host.run.real_timeout(grace):
             while len(host.units) > (len(set(host.stoppers)) if by_daemon else 0):
-                await host.changed.wait()
+                await host.changed.next()
 
     async def _settle(self, grace: float) -> None:
         """Wait until nothing can run; for worker threads, which are real, no longer than grace."""
@@ -440,10 +440,10 @@ class Supervisor:
             await self.stop()
         while host.units and not host.broken:
             if not host.simulated:
-                await host.changed.wait()
+                await host.changed.next()
                 continue
             with _UnlessStalled(host) as scope:
-                await host.changed.wait()
+                await host.changed.next()
             if scope.cancelled_caught and host.units and not host.broken:
                 raise SimulationStalled(
                     "the block of the supervisor has ended, and its daemons cannot go on unless "

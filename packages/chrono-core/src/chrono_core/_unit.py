@@ -67,6 +67,7 @@ class Unit:
         "_phase",
         "_previous",
         "_restart",
+        "_retries",
         "_scope",
         "_start_timeout",
         "_task",
@@ -103,7 +104,8 @@ class Unit:
         self.daemon: Daemon | None = daemon
         self.name: str = name
         self.on_error: OnError = on_error
-        self._restart = Retries(restart)
+        self._restart = restart
+        self._retries: Retries | None = None
         self._owns = tuple(owns)
         self._start_timeout = start_timeout
         # Daemons start one at a time, in the order in which they were added.
@@ -199,7 +201,7 @@ class Unit:
 
     async def _wait_for(self, test: Callable[[], bool]) -> None:
         while not test():
-            await self._changed.wait()
+            await self._changed.next()
 
     # The daemon's own task
 
@@ -329,7 +331,9 @@ class Unit:
                 ran_for = 0.0
                 if phase == "run" and self.started_at is not None:
                     ran_for = now - self.started_at
-                delay = self._restart.after_failure(now, ran_for)
+                if self._retries is None:
+                    self._retries = Retries(self._restart)
+                delay = self._retries.after_failure(now, ran_for)
                 if delay is None:
                     reason = f"daemon {self.name!r} failed in {phase} and is not restarted again"
                     self._fail(phase, error, f"{reason}, after {self.restart_count} restarts")
@@ -348,7 +352,7 @@ class Unit:
             self.start_error = failure
         self._host.failed(failure)
 
-    async def _end(self) -> None:
+    async def _close_owned(self) -> None:
         with anyio.CancelScope(shield=True):
             for endpoint in self._owns:
                 try:
@@ -357,6 +361,10 @@ class Unit:
                     pass  # as in `main`; whoever waits for the end must still be told
                 except Exception as error:
                     self._failures.append(("on_stop", error))
+
+    async def _end(self) -> None:
+        if self._owns:
+            await self._close_owned()
         self._judge()
         if self.state != "failed":
             self.state = "stopped"
