@@ -115,10 +115,6 @@ class Agenda:
         """A clock is moved no longer."""
         self._drives.remove(drive)
 
-    def moves(self, drive: object) -> bool:
-        """Whether this drive is under way."""
-        return drive in self._drives
-
     async def settle(self) -> None:
         """Wait until nothing can run without time moving."""
         waiter = self._run.waiter("the program to settle")

@@ -71,7 +71,6 @@ def _abort_at_once(_: object) -> trio.lowlevel.Abort:
 
 class TrioRun(Run):
     __slots__ = (
-        "_ended",
         "_instrument",
         "_limiter",
         "_outcome",
@@ -92,7 +91,6 @@ class TrioRun(Run):
         # Of the instrument, which stands in for the pump while that waits.
         self._outcome: Idle | None = Idle.AGAIN
         self._waiting = False
-        self._ended = False
         self._instrument = _Rounds(self)
 
     @staticmethod
@@ -210,7 +208,6 @@ class TrioRun(Run):
                 elif outcome is Idle.REST:
                     self._resting = True
         finally:
-            self._ended = True
             trio.lowlevel.remove_instrument(self._instrument)
             _order.end()
 
