@@ -27,6 +27,7 @@ from chrono_core import (
     WouldBlock,
     open_channel,
 )
+from chrono_core.lowlevel import wait_any
 from chrono_core.testing import Trace
 from hypothesis import strategies as st
 
@@ -44,6 +45,8 @@ class Node:
         work: seconds that each item takes.
         patience: seconds that a receive may take; 0 is for ever.
         polls: take what is there, and else sleep.
+        watches_ins: wait for all inputs at once, and take what is there.
+        watches_outs: wait for room, and send without waiting.
         crash_at: fail, once, at this item; 0 is never.
         policy: what becomes of it when it fails.
         leaves_at: close its inputs after so many items; 0 is never.
@@ -60,6 +63,8 @@ class Node:
     work: float
     patience: float
     polls: bool
+    watches_ins: bool
+    watches_outs: bool
     crash_at: int
     policy: str
     leaves_at: int
@@ -105,6 +110,8 @@ NODES = st.builds(
     work=rarely(st.sampled_from(TIMES), 0.0),
     patience=rarely(st.sampled_from(TIMES), 0.0),
     polls=rarely(st.just(True), False),
+    watches_ins=st.booleans(),
+    watches_outs=st.booleans(),
     crash_at=rarely(st.integers(1, 8), 0),
     policy=st.sampled_from(("restart", "restart", "ignore", "shutdown")),
     leaves_at=rarely(st.integers(1, 20), 0),
@@ -199,6 +206,8 @@ class Runner:
                 await self.simulate_inside(ctx)
             if not ins:
                 await self.produce(ctx, number, node, outs)
+            elif node.watches_ins:
+                await self.watch(ctx, number, node, ins, outs)
             else:
                 await self.consume(ctx, number, node, ins, outs)
             self.trace.record(ctx, "returns")
@@ -270,6 +279,40 @@ class Runner:
                     await left.aclose()
                 return
 
+    async def watch(
+        self,
+        ctx: Context,
+        number: int,
+        node: Node,
+        ins: list[ReceiveStream[str]],
+        outs: list[SendStream[str]],
+    ) -> None:
+        ins = list(ins)
+        while ins:
+            if not any(stream.ready() for stream in ins):
+                patience = ctx.clock.move_on_after(node.patience) if node.patience else None
+                with patience or nullcontext():
+                    await wait_any(*ins, closing=outs)
+                    self.trace.record(ctx, "looks again")
+                for out in list(outs):
+                    if not out.statistics().open_receive_streams:
+                        self.trace.record(ctx, "sees nobody")
+                        outs.remove(out)
+            for stream in list(ins):
+                try:
+                    item = stream.receive_nowait()
+                except WouldBlock:
+                    continue
+                except EndOfStream:
+                    self.trace.record(ctx, "sees an end")
+                    ins.remove(stream)
+                    continue
+                await self.handle(ctx, number, node, item, outs)
+                if node.leaves_at and self.seen[number] >= node.leaves_at:
+                    for left in ins:
+                        await left.aclose()
+                    return
+
     async def next(self, clock: Clock, node: Node, stream: ReceiveStream[str]) -> str | None:
         if node.polls:
             try:
@@ -295,11 +338,19 @@ class Runner:
             await ctx.clock.sleep(node.work)
         for stream in list(outs):
             try:
-                await stream.send(f"{item}.{number}")
+                await self.send(node, stream, f"{item}.{number}")
                 self.trace.record(ctx, f"sent {seen}")
             except ChannelClosed:
                 self.trace.record(ctx, "found nobody")
                 outs.remove(stream)
+
+    async def send(self, node: Node, stream: SendStream[str], item: str) -> None:
+        if not node.watches_outs:
+            await stream.send(item)
+            return
+        while not stream.ready():
+            await wait_any(stream)
+        stream.send_nowait(item)
 
 
 async def trace_of(graph: Graph, trace: Trace) -> None:

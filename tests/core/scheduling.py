@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from anyio.lowlevel import checkpoint
+from chrono_core import SimClock
 
 PATIENCE = 10_000
 
@@ -20,3 +21,8 @@ async def rounds(n: int = 20) -> None:
     """Give way to other tasks this often."""
     for _ in range(n):
         await checkpoint()
+
+
+async def in_order() -> None:
+    """From now on, tasks run in the order in which they were woken, as in a simulation."""
+    await SimClock().advance(0)

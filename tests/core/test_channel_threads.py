@@ -7,17 +7,25 @@ import anyio.from_thread
 import anyio.to_thread
 import pytest
 from chrono_core import Channel, open_channel
+from chrono_core.lowlevel import wait_any
 
 from .scheduling import until
 
 CALLS: dict[str, Callable[[Channel[int]], object]] = {
     "send_nowait": lambda channel: channel.send.send_nowait(9),
+    "evict_nowait": lambda channel: channel.send.evict_nowait(),
     "receive_nowait": lambda channel: channel.recv.receive_nowait(),
+    "peek_nowait": lambda channel: channel.recv.peek_nowait(),
+    "ready to send": lambda channel: channel.send.ready(),
+    "ready to receive": lambda channel: channel.recv.ready(),
 }
 
 COROUTINES: dict[str, Callable[[Channel[int]], Any]] = {
     "send": lambda channel: channel.send.send(9),
     "send_many": lambda channel: channel.send.send_many([9]),
+    "watch sender": lambda channel: wait_any(channel.send),
+    "watch receiver": lambda channel: wait_any(channel.recv),
+    "watch the close": lambda channel: wait_any(closing=(channel.send,)),
     "close sender": lambda channel: channel.send.aclose(),
     "receive": lambda channel: channel.recv.receive(),
     "receive_many": lambda channel: channel.recv.receive_many(5),

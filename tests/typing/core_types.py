@@ -21,6 +21,7 @@ from chrono_core import (
     daemon,
     open_channel,
 )
+from chrono_core.lowlevel import Event, Lock, Pulse, wait_any
 
 
 async def channels_carry_the_type_of_their_items() -> None:
@@ -38,6 +39,19 @@ async def channels_carry_the_type_of_their_items() -> None:
     assert_type(channel.recv.statistics(), ChannelStats)
     async for item in channel.recv:
         assert_type(item, int)
+
+
+async def ends_of_any_items_can_be_waited_for() -> None:
+    numbers, words = open_channel[int](4), open_channel[str](4)
+    assert_type(numbers.send.ready(), bool)
+    assert_type(numbers.recv.ready(), bool)
+    assert_type(numbers.recv.peek_nowait(), int)
+    await wait_any(numbers.recv, words.send, Event("go"), Pulse("beat"), closing=(numbers.send,))
+    await wait_any(numbers.recv, closing=[numbers.send, words.send], subject="work")
+    await wait_any(numbers)  # type: ignore[arg-type]
+    await wait_any(closing=(words.recv,))  # type: ignore[arg-type]
+    async with Lock("the lock"):
+        pass
 
 
 def channels_take_their_type_from_an_annotation() -> None:

@@ -10,6 +10,7 @@ from .repository import ROOT
 REFERENCE = {
     "chrono_core": "core.md",
     "chrono_core.testing": "testing.md",
+    "chrono_core.lowlevel": "lowlevel.md",
     "chrono_recipes": "recipes.md",
     "chrono_zmq": "zmq.md",
 }

@@ -175,12 +175,14 @@ class _Side:
     all: while somebody is inside, and once nothing can be sent or this side is closed.
     """
 
-    __slots__ = ("calls", "name", "open", "user")
+    __slots__ = ("calls", "keepers", "name", "open", "user")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.open = True
         self.user: Waiter | _Yielding | None = None
+        # Who wants to know of the close, and of nothing else. Made when somebody does: few do.
+        self.keepers: dict[Waiter, None] | None = None
         self.calls = CALLS_PER_YIELD - 1
 
     @property
@@ -282,6 +284,20 @@ class _Endpoint(Generic[T]):
             side.user = None
             side.calls = CALLS_PER_YIELD - 1
 
+    def _watch(self, waiter: Waiter) -> None:
+        self._state.bind()
+        self._refuse_second_user()
+        self._side.user = waiter
+        self._side.calls = 0
+
+    def unwatch(self, waiter: Waiter) -> None:
+        side = self._side
+        if side.user is waiter:
+            side.user = None
+            side.calls = CALLS_PER_YIELD - 1
+        elif side.keepers:
+            side.keepers.pop(waiter, None)
+
     async def _close(self) -> None:
         state = self._state
         if self._side.open:
@@ -289,6 +305,8 @@ class _Endpoint(Generic[T]):
             state.take_back()
             state.sender.wake()
             state.receiver.wake()
+            for keeper in state.sender.keepers or ():
+                keeper.wake()
         if state.run is not None:
             await state.run.checkpoint_if_cancelled()
 
@@ -323,9 +341,14 @@ class _Send(_Endpoint[T], SendStream[T]):
 
     def send_nowait(self, item: T) -> None:
         state = self._state
-        state.bind_nowait()
-        self._refuse_second_user()
-        self._refuse_if_closed()
+        run = state.run
+        if run is None or not run.is_current():
+            state.bind_nowait()
+        side = self._side
+        if side.user is not None:
+            self._refuse_second_user()
+        if not (side.open and state.receiver.open):
+            self._refuse_if_closed()
         if state.maxsize == 0:
             if state.buffer or not state.receiver.waits:
                 raise WouldBlock(
@@ -365,6 +388,36 @@ class _Send(_Endpoint[T], SendStream[T]):
             if len(buffer) - before == ITEMS_PER_YIELD:
                 self._side.calls = 0
                 await self._enter()
+
+    def ready(self) -> bool:
+        state = self._state
+        state.bind_nowait()
+        if not (state.sender.open and state.receiver.open):
+            return True
+        if state.maxsize == 0:
+            return not state.buffer and state.receiver.waits
+        return len(state.buffer) < state.maxsize
+
+    def watch(self, waiter: Waiter, *, closing: bool = False) -> None:
+        if not closing:
+            self._watch(waiter)
+            return
+        self._state.bind()
+        if self._side.keepers is None:
+            self._side.keepers = {}
+        self._side.keepers[waiter] = None
+        if not (self._state.sender.open and self._state.receiver.open):
+            waiter.wake()
+
+    def evict_nowait(self) -> T:
+        state = self._state
+        state.bind_nowait()
+        self._refuse_second_user()
+        self._refuse_if_closed()
+        if not state.buffer:
+            raise WouldBlock(f"channel {state.name!r} has no item to take back", channel=state.name)
+        state.discarded += 1
+        return state.buffer.popleft()
 
     async def aclose(self) -> None:
         self._state.bind_nowait()
@@ -421,6 +474,8 @@ class _Receive(_Endpoint[T], ReceiveStream[T]):
         while not state.buffer or (state.offered and state.is_empty()):
             self._refuse_if_closed()
             self._refuse_if_ended()
+            if state.maxsize == 0:
+                state.sender.wake()  # one who watches may send now
             await self._wait()
         # As in `take`: this is the hot path.
         state.received += 1
@@ -441,14 +496,37 @@ class _Receive(_Endpoint[T], ReceiveStream[T]):
             raise StopAsyncIteration from None
 
     def receive_nowait(self) -> T:
+        self._look()
+        return self._state.take()
+
+    def peek_nowait(self) -> T:
+        self._look()
+        return self._state.buffer[0]
+
+    def _look(self) -> None:
+        """See whether there is something to take."""
         state = self._state
+        run = state.run
+        usual = state.buffer and not state.offered and self._side.user is None
+        if usual and run is not None and run.is_current():
+            return  # a receiver that is closed has no buffer
         state.bind_nowait()
         self._refuse_second_user()
         self._refuse_if_closed()
         if state.is_empty():
             self._refuse_if_ended()
             raise WouldBlock(f"channel {state.name!r} has no item", channel=state.name)
-        return state.take()
+
+    def ready(self) -> bool:
+        state = self._state
+        state.bind_nowait()
+        return not (state.is_empty() and state.sender.open and state.receiver.open)
+
+    def watch(self, waiter: Waiter) -> None:
+        state = self._state
+        self._watch(waiter)
+        if state.maxsize == 0 and not state.buffer:
+            state.sender.wake()  # one who watches may send now
 
     def receive_many(self, max_items: int) -> Coroutine[Any, Any, list[T]]:
         check_max_items(max_items)

@@ -8,7 +8,16 @@ NANOSECONDS = 1_000_000_000
 
 
 def number(value: float, what: str) -> float:
-    """A number that is one, or a clear error."""
+    """A number that is one, or a clear error.
+
+    Args:
+        value: the number; infinity is one.
+        what: what errors call it.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is NaN.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         try:
             value = float(value.__float__())
@@ -20,7 +29,12 @@ def number(value: float, what: str) -> float:
 
 
 def finite(value: float, what: str) -> float:
-    """A number that is neither NaN nor infinite."""
+    """A number that is neither NaN nor infinite, or a clear error, as of `number`.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is NaN or infinite.
+    """
     value = number(value, what)
     if value in (math.inf, -math.inf):
         raise ValueError(f"{what} must be finite, got {value!r}")
@@ -28,7 +42,12 @@ def finite(value: float, what: str) -> float:
 
 
 def to_ns(seconds: float) -> int:
-    """Nanoseconds, exact for what a float can express, rounded to the nearest."""
+    """Nanoseconds, exact for what a float can express, rounded to the nearest.
+
+    Raises:
+        OverflowError: it is infinite.
+        ValueError: it is NaN.
+    """
     if isinstance(seconds, int):
         return seconds * NANOSECONDS
     nanoseconds = seconds * 1e9
@@ -44,19 +63,27 @@ def to_seconds(nanoseconds: int) -> float:
 
 
 class Ticks:
-    """The instants of a periodic timer: tick n is at start + n periods, computed each time."""
+    """The instants of a periodic timer: tick n is at start + n periods, computed each time.
+
+    Args:
+        start: the instant of tick 0, in nanoseconds.
+        period: seconds between ticks; finite, and more than 0.
+
+    Attributes:
+        start: the instant of tick 0, in nanoseconds.
+    """
 
     __slots__ = ("_numerator", "_shift", "start")
 
     def __init__(self, start: int, period: float) -> None:
-        self.start = start
+        self.start: int = start
         # A float is a fraction whose denominator is a power of two.
         numerator, denominator = period.as_integer_ratio()
         self._numerator = numerator * NANOSECONDS
         self._shift = denominator.bit_length() - 1
 
     def at(self, n: int) -> int:
-        """The instant of tick n."""
+        """The instant of tick n, in nanoseconds."""
         product = n * self._numerator
         if not self._shift:
             return self.start + product

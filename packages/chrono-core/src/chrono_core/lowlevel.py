@@ -1,0 +1,175 @@
+"""For those who build on the core: waiting for several things at once, in one order.
+
+Nothing here is needed to write daemons. Everything wakes tasks in the order in which they came,
+in the same scheduler round on asyncio and trio, as events and locks of other libraries do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Protocol
+
+from ._backends import Waiter, current_run
+from ._event import Event, Pulse
+from ._streams import SendStream
+from ._time import Ticks, finite, number, to_ns, to_seconds
+
+__all__ = [
+    "Event",
+    "Lock",
+    "Pulse",
+    "Ticks",
+    "Waiter",
+    "Watchable",
+    "checkpoint",
+    "finite",
+    "new_waiter",
+    "number",
+    "to_ns",
+    "to_seconds",
+    "wait_any",
+]
+
+
+class Watchable(Protocol):
+    """What can wake a waiter: an end of a channel, an `Event`, a `Pulse`."""
+
+    def watch(self, waiter: Waiter) -> None:
+        """Have the waiter woken whenever something may have changed, until ``unwatch``."""
+        ...
+
+    def unwatch(self, waiter: Waiter) -> None:
+        """Wake the waiter no more; fine where it was not watching."""
+        ...
+
+
+class _AnyOf:
+    """Several things, in words when somebody asks."""
+
+    __slots__ = ("_closing", "_watched")
+
+    def __init__(
+        self, watched: tuple[Watchable, ...], closing: tuple[SendStream[Any], ...]
+    ) -> None:
+        self._watched = watched
+        self._closing = closing
+
+    def __str__(self) -> str:
+        words = [repr(one) for one in self._watched]
+        words += [f"the close of {end!r}" for end in self._closing]
+        return " or ".join(words) or "nothing"
+
+
+def new_waiter(subject: object) -> Waiter:
+    """A waiter for the running task, to be awaited at once; ``subject`` says in words on what.
+
+    Raises:
+        RuntimeError: no event loop runs in this thread.
+    """
+    return current_run().waiter(subject)
+
+
+async def checkpoint() -> None:
+    """Let every other task run that can, and be cancelled if asked to."""
+    await current_run().checkpoint()
+
+
+async def wait_any(
+    *watched: Watchable, closing: Iterable[SendStream[Any]] = (), subject: object = None
+) -> None:
+    """Wait until something may have changed at one of several things.
+
+    It does not look at them before it waits: call it right after a look at each, with ``ready`` or
+    a ``*_nowait`` call, that has found nothing to do. Until the next ``await``, no other task runs.
+    Afterwards, look again: it may return although nothing has changed. Cancelled or not, it takes
+    nothing and leaves nothing behind. It always lets other tasks run. Of nothing at all, it waits
+    until it is cancelled.
+
+    Args:
+        watched: what to wait for. An end is in use by the calling task meanwhile.
+        closing: sending ends of which only the close of either end matters, and which others may
+            use meanwhile. Where one is closed already, it returns after one checkpoint.
+        subject: in words, what is waited for; the things themselves where not given.
+
+    Raises:
+        ChannelInUse: another task is using one of the ends, or one of them is given twice.
+        NotImplementedError: one of the ends cannot be watched.
+    """
+    closing = tuple(closing)
+    run = current_run()
+    waiter = run.waiter(_AnyOf(watched, closing) if subject is None else subject)
+    try:
+        for one in watched:
+            one.watch(waiter)
+        for end in closing:
+            end.watch(waiter, closing=True)
+        if waiter.woken:
+            await run.checkpoint()
+        else:
+            await waiter
+    finally:
+        for one in watched:
+            one.unwatch(waiter)
+        for end in closing:
+            end.unwatch(waiter)
+
+
+class Lock:
+    """Held by one task at a time, and handed on in the order in which they came.
+
+    ``async with lock:`` holds it. A task that waits and is cancelled does not get it. Where nobody
+    holds it or waits for it, taking it costs no scheduler round and is no cancellation point. A
+    task that takes it twice waits for itself.
+
+    Args:
+        subject: in words, what is waited for.
+    """
+
+    __slots__ = ("_queue", "_subject", "_taken")
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+        self._taken = False
+        self._queue: dict[Waiter, None] = {}
+
+    def __repr__(self) -> str:
+        return f"<lock: {self._subject}>"
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody holds it or waits for it."""
+        return not (self._taken or self._queue)
+
+    async def __aenter__(self) -> None:
+        if self.idle:
+            self._taken = True
+            return
+        waiter = current_run().waiter(self._subject)
+        self._queue[waiter] = None
+        try:
+            await waiter
+        except BaseException:
+            del self._queue[waiter]
+            # It may have been woken; and newcomers wait behind it even where it was not.
+            self._hand_on()
+            raise
+        # Newcomers saw this one in the queue, so that nobody has taken it meanwhile.
+        del self._queue[waiter]
+        self._taken = True
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._taken = False
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Wake the next, unless somebody holds it or is about to."""
+        if not self._taken:
+            for waiter in self._queue:
+                if waiter.woken or waiter.wake():
+                    return
