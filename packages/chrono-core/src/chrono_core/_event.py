@@ -19,6 +19,14 @@ class StopEvent(Protocol):
         """Wait until it is told; where it was, that is one checkpoint."""
         ...
 
+    def watch(self, waiter: Waiter) -> None:
+        """Have the waiter woken when it is told; see `lowlevel.wait_any`."""
+        ...
+
+    def unwatch(self, waiter: Waiter) -> None:
+        """Wake the waiter no more; fine where it was not watching."""
+        ...
+
 
 class Pulse:
     """Wakes whoever waits now; whoever comes later waits for the next time.
