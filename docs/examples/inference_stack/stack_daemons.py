@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
 
-from chrono_core import Context, ReceiveStream, SendStream, WouldBlock, daemon
+from chrono_core import Context, ReceiveStream, SendStream, daemon
 from chrono_core.testing import Trace
+from chrono_recipes import Latest, charge, cooperative_every
 from stack_messages import (
     ACTION_PERIOD,
     STANDSTILL,
@@ -24,8 +25,6 @@ POLICY_PERIOD = 0.1
 INFERENCE_TIME = (0.03, 0.14)
 SLIP = 0.05
 
-T = TypeVar("T")
-
 
 @dataclass(slots=True)
 class Tally:
@@ -38,66 +37,46 @@ class Tally:
     travelled: float = 0.0
 
 
-def newest(stream: ReceiveStream[T], default: T) -> T:
-    """The last item that waits in a stream, or the default; what came before it is dropped."""
-    try:
-        while True:
-            default = stream.receive_nowait()
-    except WouldBlock:
-        return default
-
-
 @daemon
-async def planner(
-    ctx: Context, goals: SendStream[Goal], rng: random.Random, tally: Tally, trace: Trace
-) -> None:
+async def planner(ctx: Context, goal: Latest[Goal], rng: random.Random, tally: Tally) -> None:
     """Choose another goal every second."""
-    async for _ in ctx.clock.every(PLANNER_PERIOD, first="now"):
-        goal = Goal((rng.uniform(-1.0, 1.0), rng.uniform(-1.0, 1.0)))
+    async for _ in cooperative_every(ctx, PLANNER_PERIOD, first="now"):
+        goal.set(Goal((rng.uniform(-1.0, 1.0), rng.uniform(-1.0, 1.0))))
         tally.plans += 1
-        trace.record(ctx, f"plans {goal.position}")
-        await goals.send(goal)
 
 
 @daemon
 async def policy(
     ctx: Context,
-    goals: ReceiveStream[Goal],
+    goal: Latest[Goal],
     observations: ReceiveStream[Observation],
-    chunks: SendStream[Chunk],
+    chunk: Latest[Chunk],
     rng: random.Random,
     tally: Tally,
-    trace: Trace,
 ) -> None:
     """Ten times a second, infer a chunk of actions; an inference that overruns skips a tick."""
-    goal, observation = await goals.receive(), await observations.receive()
-    async for tick in ctx.clock.every(POLICY_PERIOD, first="now"):
-        goal, observation = newest(goals, goal), newest(observations, observation)
-        await ctx.clock.sleep(rng.uniform(*INFERENCE_TIME))
-        chunk = chunk_towards(goal, observation, begins=tick)
+    cost = partial(rng.uniform, *INFERENCE_TIME)
+    async for due in cooperative_every(ctx, POLICY_PERIOD, first="now"):
+        observation = await observations.receive()
+        chunk.set(await charge(ctx, infer, goal.get(), observation, due, cost=cost))
         tally.chunks += 1
-        trace.record(ctx, f"infers {chunk.actions[0]}")
-        await chunks.send(chunk)
+
+
+async def infer(goal: Goal, observation: Observation, begins: float) -> Chunk:
+    """What stands for a model, which would be a plain function: `charge` calls one in a thread."""
+    return chunk_towards(goal, observation, begins)
 
 
 @daemon
 async def dispenser(
-    ctx: Context,
-    chunks: ReceiveStream[Chunk],
-    actions: SendStream[Vector],
-    tally: Tally,
-    trace: Trace,
+    ctx: Context, chunk: Latest[Chunk], actions: SendStream[Vector], tally: Tally
 ) -> None:
     """Twenty times a second, dispense the action that is due; without one, stand still."""
-    chunk = await chunks.receive()
-    async for now in ctx.clock.every(ACTION_PERIOD):
-        chunk = newest(chunks, chunk)
-        action = chunk.action_at(now)
-        if action is None:
-            action = STANDSTILL
-            tally.starved += 1
-        trace.record(ctx, f"dispenses {action}")
-        await actions.send(action)
+    async for due in cooperative_every(ctx, ACTION_PERIOD):
+        action = chunk.get().action_at(due)
+        tally.starved += action is None
+        await actions.send(action or STANDSTILL)
+        tally.actions += 1
 
 
 @daemon
@@ -106,8 +85,6 @@ async def actuator(
     actions: ReceiveStream[Vector],
     observations: SendStream[Observation],
     rng: random.Random,
-    tally: Tally,
-    trace: Trace,
 ) -> None:
     """Carry out each action, not quite exactly, and observe where that leads."""
     x, y = 0.0, 0.0
@@ -115,7 +92,21 @@ async def actuator(
     async for vx, vy in actions:
         grip = ACTION_PERIOD * rng.uniform(1.0 - SLIP, 1.0 + SLIP)
         x, y = x + vx * grip, y + vy * grip
-        tally.actions += 1
-        tally.travelled += math.hypot(vx, vy) * grip
-        trace.record(ctx, f"is at {x:.9f} {y:.9f}")
         await observations.send(Observation((x, y)))
+
+
+@daemon
+async def recorder(
+    ctx: Context,
+    observations: ReceiveStream[Observation],
+    goal: Latest[Goal],
+    chunk: Latest[Chunk],
+    tally: Tally,
+    trace: Trace,
+) -> None:
+    """Write down where the vehicle is, and what is wanted of it."""
+    position = STANDSTILL
+    async for observation in observations:
+        tally.travelled += math.dist(position, observation.position)
+        position = observation.position
+        trace.record(ctx, f"{position} {goal.get().position} {chunk.get().begins}")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from chrono_core import Context, SimClock, Supervisor, daemon, open_channel
 from chrono_core.testing import Trace
-from stack_daemons import Tally, actuator, dispenser, planner, policy
-from stack_messages import Chunk, Goal, Observation, Vector
+from chrono_recipes import CoalesceSend, Latest, tee
+from stack_daemons import Tally, actuator, dispenser, planner, policy, recorder
+from stack_messages import STANDSTILL, Chunk, Goal, Observation, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +41,20 @@ async def run_session(seed: int, seconds: float) -> Session:
 
 
 def add_stack(supervisor: Supervisor, seed: int, tally: Tally, trace: Trace) -> None:
-    """Add the four daemons, joined by channels."""
-    goals = open_channel[Goal](1, name="goals")
-    observations = open_channel[Observation](8, name="observations")
-    chunks = open_channel[Chunk](2, name="chunks")
+    """Add the daemons, and what joins them: the newest of each message, or a channel."""
+    goal, chunk = Latest(Goal(STANDSTILL)), Latest(Chunk(0.0, ()))
     actions = open_channel[Vector](1, name="actions")
-    supervisor.add(planner(goals.send, random.Random(f"{seed} planner"), tally, trace))
-    supervisor.add(
-        policy(
-            goals.recv,
-            observations.recv,
-            chunks.send,
-            random.Random(f"{seed} policy"),
-            tally,
-            trace,
-        )
-    )
-    supervisor.add(dispenser(chunks.recv, actions.send, tally, trace))
-    supervisor.add(
-        actuator(actions.recv, observations.send, random.Random(f"{seed} actuator"), tally, trace)
-    )
+    observations = open_channel[Observation](1, name="observations")
+    newest = open_channel[Observation](1, name="newest")
+    recorded = open_channel[Observation](1, name="recorded")
+    rngs = {name: random.Random(f"{seed} {name}") for name in ("planner", "policy", "actuator")}
+    supervisor.add(planner(goal, rngs["planner"], tally))
+    supervisor.add(policy(goal, newest.recv, chunk, rngs["policy"], tally))
+    supervisor.add(dispenser(chunk, actions.send, tally))
+    supervisor.add(actuator(actions.recv, observations.send, rngs["actuator"]))
+    dests = CoalesceSend(newest.send), recorded.send
+    supervisor.spawn(lambda ctx: tee(observations.recv, *dests), name="tee")
+    supervisor.add(recorder(recorded.recv, goal, chunk, tally, trace))
 
 
 @daemon
