@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,9 @@ from .programs import ROOT, Program, pages, programs, programs_in
 
 PROGRAMS = [program for page in pages() for program in programs(page)]
 SECONDS = 60
+
+# What asyncio's debug mode says on a busy machine.
+SLOW = re.compile(r"^Executing <.*> took \d+\.\d+ seconds\n", re.MULTILINE)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.where)
@@ -24,7 +28,7 @@ def test_program_runs_and_prints_what_its_page_shows(program: Program, tmp_path:
         check=False,
     )
     assert done.returncode == 0, f"{program.where}\n{done.stdout}{done.stderr}"
-    assert done.stderr == ""
+    assert SLOW.sub("", done.stderr) == ""
     if program.output is not None:
         assert done.stdout == program.output
 

@@ -10,7 +10,7 @@ RECIPES = (*ONE_SOURCE, "merge", "select")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_nothing_is_lost_or_comes_twice(
     recipe: str, data: st.DataObject, anyio_backend: str

@@ -26,7 +26,7 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.too_slow])
 @given(graph=graphs.GRAPHS)
 def test_a_pipeline_has_one_trace_in_twenty_runs_on_each_backend(graph: graphs.Graph) -> None:
     """Whatever is cancelled, fails, leaves or is stopped, the trace is the same byte for byte."""
@@ -37,7 +37,7 @@ def test_a_pipeline_has_one_trace_in_twenty_runs_on_each_backend(graph: graphs.G
     assert_one_trace(program, times=RUNS)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(graph=graphs.GRAPHS)
 def test_both_backends_agree(graph: graphs.Graph) -> None:
     """Many pipelines, once on each backend."""
@@ -49,7 +49,7 @@ def test_both_backends_agree(graph: graphs.Graph) -> None:
 
 
 @settings(max_examples=1, suppress_health_check=list(HealthCheck))
-@given(drawn=st.lists(graphs.GRAPHS, min_size=8, max_size=8))
+@given(drawn=st.lists(graphs.GRAPHS, min_size=5, max_size=5))
 def test_fresh_processes_agree(drawn: list[graphs.Graph]) -> None:
     """Another process, with another hash seed, gives the traces of this one."""
     here = [graphs.run(graph, "asyncio").digest() for graph in drawn]
@@ -78,5 +78,6 @@ def test_every_kind_of_recipe_is_drawn_and_does_something() -> None:
         )
         lines = graphs.run(graph, "asyncio").lines
         assert sum(" sink-" in line and " got " in line for line in lines) >= 3, kind
-        assert any(f"{kind}-0 returns" in line for line in lines), kind
+        # Nobody closes the requests of the batcher.
+        assert any(f"{kind}-0 returns" in line for line in lines) == (kind != "batcher"), kind
         assert not any("raised" in line for line in lines), kind

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_context
 from typing import Any
 
@@ -18,6 +19,7 @@ from chrono_core import (
     SimClock,
     open_channel,
 )
+from chrono_core.lowlevel import checkpoint
 from chrono_core.testing import Trace, assert_one_trace, collect, feed
 from chrono_recipes import Done, Drops, worker_pool
 
@@ -826,3 +828,58 @@ def test_one_trace() -> None:
 
     lines = assert_one_trace(program).lines
     assert sum("Done" in line for line in lines) + sum("dropped" in line for line in lines) == 40
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("way", ["end", "results gone", "failure", "cancellation"])
+def test_pool_ends_in_one_round_on_every_backend(way: str, workers: int) -> None:
+    """However it ends, it returns in the same round, seen by a task that counts these."""
+
+    async def program(trace: Trace) -> None:
+        clock = SimClock()
+        await clock.advance(0)
+        incoming, results = open_channel[int](9), open_channel[Any](9)
+        probe = ProbeReceive(incoming.recv)
+        scope = anyio.CancelScope()
+        over = False
+
+        async def handle(request: int) -> None:
+            await clock.sleep(100)
+
+        async def call() -> None:
+            nonlocal over
+            with scope, suppress(Broken):
+                await worker_pool(
+                    probe,
+                    results.send,
+                    handle,
+                    workers=workers,
+                    on_drop=lambda *drop: trace.write(f"{drop}"),
+                )
+            trace.write("over")
+            over = True
+
+        async def count() -> None:
+            while not over:
+                trace.write("a round")
+                await checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            if way in ("failure", "cancellation"):
+                for n in range(workers - (way == "failure")):
+                    incoming.send.send_nowait(n)
+            await clock.advance(0)
+            tasks.start_soon(count)
+            await checkpoint()
+            match way:
+                case "end":
+                    await incoming.send.aclose()
+                case "results gone":
+                    await results.recv.aclose()
+                case "failure":
+                    probe.fail(Broken())
+                case "cancellation":
+                    scope.cancel()
+
+    assert "over" in assert_one_trace(program).lines

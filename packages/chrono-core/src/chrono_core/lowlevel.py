@@ -104,15 +104,16 @@ async def wait_any(
             one.watch(waiter)
         for end in closing:
             end.watch(waiter, closing=True)
-        if waiter.woken:
-            await run.checkpoint()
-        else:
+        woken_at_once = waiter.woken
+        if not woken_at_once:
             await waiter
     finally:
         for one in watched:
             one.unwatch(waiter)
         for end in closing:
             end.unwatch(waiter)
+    if woken_at_once:
+        await run.checkpoint()
 
 
 class Lock:

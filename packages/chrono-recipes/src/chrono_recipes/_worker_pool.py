@@ -226,7 +226,9 @@ class _Pool:
         try:
             with worker.scope:
                 while not self._over:
-                    for request in await self._take():
+                    if self._watching or not self._incoming.ready():
+                        await self._wait_for_request()
+                    for request in self._take():
                         await self._serve(worker, request)
                         del request  # an idle worker keeps nothing alive
                     self._served += 1
@@ -242,20 +244,22 @@ class _Pool:
             if not self._working:
                 self._finished.set()
 
-    async def _take(self) -> list[Any]:
-        """The next request, or none where there will be no more."""
-        incoming = self._incoming
-        while self._watching or not (self._over or incoming.ready()):
+    async def _wait_for_request(self) -> None:
+        """Wait until there is a request to take, or there will be no more."""
+        while self._watching or not (self._over or self._incoming.ready()):
             if self._watching:
                 await self._wait_for_turn()
             else:
                 await self._watch()
+
+    def _take(self) -> list[Any]:
+        """The next request, or none where there will be no more."""
         # While this one is busy, another has to wait for requests.
         self._call_next()
         if self._over:
             return []
         try:
-            return [incoming.receive_nowait()]
+            return [self._incoming.receive_nowait()]
         except EndOfStream:
             self._over = True
             return []
@@ -293,19 +297,17 @@ class _Pool:
 
     async def _serve(self, worker: _Worker, request: Any) -> None:
         try:
-            await self._outlet.send(await self._handled(request))
+            try:
+                done = Done(request, await self._handle(request))
+            except Exception as error:
+                done = Done(request, None, error)
+            await self._outlet.send(done)
         except GONE:
             self._on_drop(request, "results gone")
             await self._give_up()
         except BaseException:
             self._on_drop(request, "cancelled" if worker.scope.cancel_called else "failed")
             raise
-
-    async def _handled(self, request: Any) -> Done[Any, Any]:
-        try:
-            return Done(request, await self._handle(request))
-        except Exception as error:
-            return Done(request, None, error)
 
     async def _give_up(self) -> None:
         """Nobody wants results any more."""

@@ -54,10 +54,9 @@ class TrioWaiter:
         if not self.parked:
             return False
         self.woken = True
-        self.parked = False
-        # A signal handler, or what is watched, may come between the making of a waiter and its
-        # parking.
+        # A signal handler may come between the making of a waiter and its parking.
         if getattr(trio._core._run.GLOBAL_RUN_CONTEXT, "task", None) is not self.task:
+            self.parked = False
             trio.lowlevel.reschedule(self.task)
         return True
 
