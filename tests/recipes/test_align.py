@@ -9,7 +9,7 @@ import pytest
 from chrono_core import SimClock, WallClock, WouldBlock, open_channel
 from chrono_core.testing import collect
 from chrono_recipes._align import Aligned, align
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.core.scheduling import rounds
@@ -134,6 +134,13 @@ def test_tenths_are_within_a_tolerance_of_a_tenth(anyio_backend: str) -> None:
     tolerance=st.none() | st.integers(0, 4),
     max_wait=st.none() | st.integers(0, 8),
     lanes=st.integers(1, 2),
+)
+@example(  # one that has no hope once those before it are out, as an item comes at their instant
+    steps=[*[(0, 0, 0)] * 10, (0, 0, 1), (0, 1, 0), (1, 0, 0), (3, 2, 0)],
+    ends=[(12, 1)],
+    tolerance=0,
+    max_wait=4,
+    lanes=2,
 )
 def test_matches_are_what_the_definition_says(
     steps: list[tuple[int, int, int]],

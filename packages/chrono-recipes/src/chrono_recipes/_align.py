@@ -222,6 +222,10 @@ class _Align(Generic[P, O]):
                 if not self._primary_ready() and self._ended:
                     return "unmatched"
                 acted = self._take_ahead(blocked)
+            elif self._is_hopeless():
+                self._on_drop(self._waiting.popleft().item, "no match")
+                self._go_on()
+                acted = True
             elif self._take_needed():
                 acted = True
             elif (reason := self._verdict()) is None:
@@ -263,15 +267,15 @@ class _Align(Generic[P, O]):
 
     # Deciding
 
+    def _is_hopeless(self) -> bool:
+        """Whether the first that waits certainly has no match, whatever comes."""
+        key = self._waiting[0].key
+        return any(lane.is_final(key) and self._nearest(lane) is None for lane in self._lanes)
+
     def _verdict(self) -> str | None:
         """Whether to decide on the first that waits: why it is dropped if it has no match."""
         first = self._waiting[0]
-        final = [lane.is_final(first.key) for lane in self._lanes]
-        hopeless = any(
-            is_final and self._nearest(lane) is None
-            for is_final, lane in zip(final, self._lanes, strict=True)
-        )
-        if hopeless or all(final) or first.due.has_come():
+        if all(lane.is_final(first.key) for lane in self._lanes) or first.due.has_come():
             return "no match"
         if len(self._waiting) >= self._limit and self._primary_ready():
             return "overflow"
