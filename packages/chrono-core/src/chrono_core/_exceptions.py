@@ -22,6 +22,9 @@ from __future__ import annotations
 class ChronoError(Exception):
     """Root of every error that chrono raises on purpose."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
 
 class ChannelError(ChronoError):
     """Something about one channel.
@@ -33,9 +36,6 @@ class ChannelError(ChronoError):
     def __init__(self, message: str, *, channel: str) -> None:
         super().__init__(message)
         self.channel = channel
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.args, self.__dict__))
 
 
 class EndOfStream(ChannelError):
@@ -70,9 +70,6 @@ class DaemonError(ChronoError):
         super().__init__(message)
         self.daemon = daemon
         self.phase = phase
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.args, self.__dict__))
 
 
 class SimulationError(ChronoError):

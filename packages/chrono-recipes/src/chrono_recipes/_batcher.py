@@ -19,7 +19,14 @@ from chrono_core import (
 )
 from chrono_core.lowlevel import Event, Lock, checkpoint, finite, wait_any
 
-from ._common import check_callable, check_count, check_receive, check_seconds, check_send
+from ._common import (
+    check_callable,
+    check_clock,
+    check_count,
+    check_receive,
+    check_seconds,
+    check_send,
+)
 from ._exceptions import BatcherStopped, RecipeError, WrongBatchSize
 
 Req = TypeVar("Req")
@@ -224,8 +231,8 @@ def batcher_loop(
     delay = finite(check_seconds(max_queue_delay, "max_queue_delay"), "max_queue_delay")
     if clock is None:
         clock = WallClock()
-    elif not isinstance(clock, Clock):
-        raise TypeError(f"clock must be a Clock, as ctx.clock is, got {clock!r}")
+    else:
+        check_clock(clock)
     return _Batcher(incoming, forward, max_batch, delay, clock).run()
 
 

@@ -12,7 +12,7 @@ import anyio.to_thread
 from chrono_core import Clock, Context, SimClock
 from chrono_core.lowlevel import finite
 
-from ._common import clock_of
+from ._common import check_seconds, clock_of
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -134,8 +134,5 @@ def _drawn(cost: float | Callable[[], float]) -> float:
     return cost
 
 
-def _seconds(cost: object, what: str) -> float:
-    seconds = finite(cost, what)  # type: ignore[arg-type]
-    if seconds < 0:
-        raise ValueError(f"{what} must not be negative, got {cost!r}")
-    return seconds
+def _seconds(cost: float, what: str) -> float:
+    return check_seconds(finite(cost, what), what)

@@ -79,6 +79,12 @@ def check_seconds(value: float, what: str, *, positive: bool = False) -> float:
     return value
 
 
+def check_clock(value: object) -> None:
+    """Refuse what is not a clock."""
+    if not isinstance(value, Clock):
+        raise TypeError(f"clock must be a Clock, as ctx.clock is, got {value!r}")
+
+
 def check_callable(value: object, what: str) -> None:
     """Refuse what cannot be called."""
     if not callable(value):
@@ -107,14 +113,14 @@ def drop_held(held: Iterable[T], error: BaseException, on_drop: OnDrop[T]) -> No
         on_drop(item, reason)
 
 
-async def next_ready(source: ReceiveStream[Any], dests: list[Any]) -> bool:
+async def next_ready(sources: Sequence[ReceiveStream[Any]], dests: list[Any]) -> bool:
     """Wait until a source has an item or has ended; False where every destination has gone.
 
     Destinations that have gone meanwhile are removed.
     """
-    while not source.ready():
-        await wait_any(source, closing=dests)
-        if not source.ready():
+    while not any(source.ready() for source in sources):
+        await wait_any(*sources, closing=dests)
+        if not any(source.ready() for source in sources):
             dests[:] = [dest for dest in dests if not gone(dest)]
         if not dests:
             return False

@@ -5,22 +5,11 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from chrono_core import Clock, Context, EndOfStream, ReceiveStream, SendStream
-from chrono_core.lowlevel import checkpoint, wait_any
+from chrono_core import Clock, Context, ReceiveStream, SendStream
 
-from ._common import (
-    ITEMS_PER_YIELD,
-    check_callable,
-    check_receive,
-    check_seconds,
-    check_send,
-    clock_of,
-    drop_held,
-    gone,
-    sent,
-)
-from ._deadline import Deadline
+from ._common import check_callable, check_receive, check_seconds, check_send, clock_of
 from ._drops import OnDrop, ignore
+from ._holding import Holding
 
 T = TypeVar("T")
 
@@ -62,52 +51,17 @@ def debounce(
     check_receive(source, "source")
     check_send(dest, "dest")
     check_callable(on_drop, "on_drop")
-    return _debounce(clock, source, dest, check_seconds(quiet, "quiet"), on_drop)
+    return _Newest(clock, check_seconds(quiet, "quiet"), on_drop).run(source, dest)
 
 
-async def _debounce(
-    clock: Clock,
-    source: ReceiveStream[T],
-    dest: SendStream[T],
-    quiet: float,
-    on_drop: OnDrop[T],
-) -> None:
-    held: list[T] = []  # one item at most
-    due = Deadline(clock, None)
-    ended = False
-    moved = 0
-    try:
-        while not gone(dest):
-            if held and (ended or due.has_come()):
-                if not dest.ready():
-                    await wait_any(dest)
-                    continue
-                if not sent(dest, held[0]):
-                    break
-                held = []
-                due = Deadline(clock, None)
-            elif ended:
-                await dest.aclose()
-                return
-            elif not source.ready():
-                await due.wait_any(source, closing=(dest,))
-                continue
-            else:
-                before = held
-                try:
-                    held = [source.receive_nowait()]
-                except EndOfStream:
-                    ended = True
-                    continue
-                due = Deadline.after(clock, quiet)
-                for item in before:
-                    on_drop(item, "superseded")
-            moved += 1
-            if not moved % ITEMS_PER_YIELD:
-                await checkpoint()
-    except BaseException as error:
-        drop_held(held, error, on_drop)
-        raise
-    for item in held:
-        on_drop(item, "destination gone")
-    await source.aclose()
+class _Newest(Holding[T]):
+    """Holds one item at most: the newest."""
+
+    def add(self, item: T) -> None:
+        before, self._held = self._held, [item]
+        self.begin_time()
+        for old in before:
+            self._on_drop(old, "superseded")
+
+    def made(self) -> T:
+        return self._held[0]

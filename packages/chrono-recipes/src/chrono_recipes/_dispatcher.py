@@ -13,8 +13,9 @@ from typing import Generic, TypeVar
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from chrono_core import Clock, Supervisor
-from chrono_core.lowlevel import Event, number
+from chrono_core.lowlevel import Event, wait_any
 
+from ._common import check_seconds
 from ._supervisor_host import first_error
 
 D = TypeVar("D")
@@ -82,8 +83,7 @@ def host_async_dispatcher(
     """
     if not callable(setup):
         raise TypeError(f"setup must be an async function of a supervisor, got {setup!r}")
-    if number(ready_timeout, "ready_timeout") <= 0:
-        raise ValueError(f"ready_timeout must be positive, got {ready_timeout!r}")
+    ready_timeout = check_seconds(ready_timeout, "ready_timeout", positive=True)
     if backend == "trio" and _in_trio():
         raise RuntimeError(
             "host_async_dispatcher() cannot run trio for a thread that runs trio itself: use "
@@ -161,15 +161,9 @@ class _Session(Generic[D]):
 
     async def _wait_for_the_end(self) -> None:
         """Wait until the caller leaves its block, or a daemon has stopped the supervisor."""
-
-        async def be_told() -> None:
-            await self.supervisor.stop_event.wait()
-            self.leaving.set()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(be_told)
-            await self.leaving.wait()
-            tasks.cancel_scope.cancel()
+        stop, leaving = self.supervisor.stop_event, self.leaving
+        while not (stop.is_set() or leaving.is_set()):
+            await wait_any(stop, leaving)
 
     async def _call_setup(self) -> D:
         setting_up = self._setup(self.supervisor)

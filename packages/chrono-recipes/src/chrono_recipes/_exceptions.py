@@ -35,9 +35,6 @@ class UnknownKey(RecipeError):
         self.item = item
         self.key = key
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.args, self.__dict__))
-
 
 class WrongBatchSize(RecipeError):
     """A batch function returned another number of answers than it was given requests."""
@@ -53,12 +50,3 @@ class ReceiverEnded(EndOfStream):
     def __init__(self, message: str, *, channel: str, index: int) -> None:
         super().__init__(message, channel=channel)
         self.index = index
-
-
-def _rebuild(
-    cls: type[RecipeError], args: tuple[object, ...], state: dict[str, object]
-) -> RecipeError:
-    error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error

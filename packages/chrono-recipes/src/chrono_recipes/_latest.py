@@ -8,6 +8,8 @@ from typing import Generic, TypeVar, cast, overload
 from chrono_core import Clock
 from chrono_core.lowlevel import Pulse, checkpoint
 
+from ._common import check_clock
+
 T = TypeVar("T")
 D = TypeVar("D")
 
@@ -36,8 +38,8 @@ class Latest(Generic[T]):
     __slots__ = ("_clock", "_pulse", "_since", "_value", "_version")
 
     def __init__(self, initial: T | _Missing = MISSING, *, clock: Clock | None = None) -> None:
-        if clock is not None and not isinstance(clock, Clock):
-            raise TypeError(f"clock must be a Clock, as ctx.clock is, got {clock!r}")
+        if clock is not None:
+            check_clock(clock)
         self._clock = clock
         self._pulse = Pulse("a newer value")
         self._value: T | _Missing = MISSING

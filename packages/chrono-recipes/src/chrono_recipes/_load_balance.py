@@ -9,7 +9,6 @@ from chrono_core import EndOfStream, ReceiveStream, SendStream
 from chrono_core.lowlevel import checkpoint, wait_any
 
 from ._common import (
-    GONE,
     ITEMS_PER_YIELD,
     check_distinct,
     check_receive,
@@ -17,6 +16,7 @@ from ._common import (
     close_all,
     listed,
     next_ready,
+    sent,
 )
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ async def _load_balance(
     rotation = list(dests)  # who is next stands first
     moved = 0
     while rotation:
-        if not source.ready() and not await next_ready(source, rotation):
+        if not source.ready() and not await next_ready([source], rotation):
             break
         try:
             item = source.peek_nowait()
@@ -72,9 +72,7 @@ async def _load_balance(
         if not dest.ready():
             await wait_any(dest)
             continue
-        try:
-            dest.send_nowait(item)
-        except GONE:
+        if not sent(dest, item):
             del rotation[0]
             continue
         source.receive_nowait()

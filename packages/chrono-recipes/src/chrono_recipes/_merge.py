@@ -9,14 +9,14 @@ from chrono_core import EndOfStream, ReceiveStream, SendStream
 from chrono_core.lowlevel import checkpoint, wait_any
 
 from ._common import (
-    GONE,
     ITEMS_PER_YIELD,
     check_distinct,
     check_receive,
     check_send,
     close_all,
-    gone,
     listed,
+    next_ready,
+    sent,
 )
 
 T = TypeVar("T")
@@ -56,20 +56,16 @@ async def _merge(sources: list[ReceiveStream[T]], dest: SendStream[T], close_des
     live = list(sources)
     turn = 0
     moved = 0
-    woken = False
     while live:
         for n in range(turn, turn + len(live)):
             if live[n % len(live)].ready():
                 turn = n % len(live)
                 break
         else:
-            if woken and gone(dest):
-                await close_all(sources)
-                return
-            await wait_any(*live, closing=(dest,))
-            woken = True
-            continue
-        woken = False
+            if await next_ready(live, [dest]):
+                continue
+            await close_all(sources)
+            return
         source = live[turn]
         try:
             item = source.peek_nowait()
@@ -79,9 +75,7 @@ async def _merge(sources: list[ReceiveStream[T]], dest: SendStream[T], close_des
         if not dest.ready():
             await wait_any(dest)
             continue
-        try:
-            dest.send_nowait(item)
-        except GONE:
+        if not sent(dest, item):
             await close_all(sources)
             return
         source.receive_nowait()

@@ -9,7 +9,6 @@ from chrono_core import EndOfStream, ReceiveStream, SendStream
 from chrono_core.lowlevel import checkpoint, wait_any
 
 from ._common import (
-    GONE,
     ITEMS_PER_YIELD,
     check_callable,
     check_distinct,
@@ -17,6 +16,7 @@ from ._common import (
     check_send,
     close_all,
     next_ready,
+    sent,
 )
 from ._drops import OnDrop, ignore
 from ._exceptions import UnknownKey
@@ -81,7 +81,7 @@ async def _route(
     live = list(dests.values())
     moved = 0
     while live:
-        if not source.ready() and not await next_ready(source, live):
+        if not source.ready() and not await next_ready([source], live):
             break
         try:
             item = source.peek_nowait()
@@ -102,10 +102,9 @@ async def _route(
         if not dest.ready():
             await wait_any(dest)
             continue
-        try:
-            dest.send_nowait(item)
+        if sent(dest, item):
             source.receive_nowait()
-        except GONE:
+        else:
             if dest in live:
                 live.remove(dest)
             if not live:

@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 import anyio.abc
 from chrono_core import Supervisor
-from chrono_core.lowlevel import number
 
+from ._common import check_seconds
 from ._supervisor_host import check_supervisor
 
 HAS_SIGNALS = os.name != "nt"
@@ -51,9 +51,8 @@ def run_until_signalled(
         TypeError: it is no `Supervisor`.
     """
     check_supervisor(supervisor)
-    for name, value in (("grace", grace), ("finalize_timeout", finalize_timeout)):
-        if number(value, name) < 0:
-            raise ValueError(f"{name} must not be negative, got {value!r}")
+    check_seconds(grace, "grace")
+    check_seconds(finalize_timeout, "finalize_timeout")
     return _run(supervisor, grace, finalize_timeout)
 
 

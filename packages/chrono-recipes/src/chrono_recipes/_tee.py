@@ -9,7 +9,6 @@ from chrono_core import EndOfStream, ReceiveStream, SendStream
 from chrono_core.lowlevel import checkpoint, wait_any
 
 from ._common import (
-    GONE,
     ITEMS_PER_YIELD,
     check_callable,
     check_distinct,
@@ -18,6 +17,7 @@ from ._common import (
     close_all,
     drop_held,
     next_ready,
+    sent,
 )
 from ._drops import OnDrop, ignore
 
@@ -62,7 +62,7 @@ async def _tee(source: ReceiveStream[T], dests: list[SendStream[T]], on_drop: On
     live = list(dests)
     moved = 0
     while live:
-        if not source.ready() and not await next_ready(source, live):
+        if not source.ready() and not await next_ready([source], live):
             break
         try:
             item = source.peek_nowait()
@@ -98,9 +98,8 @@ def _offer(
         if not dest.ready():
             missing.append(dest)
             continue
-        try:
-            dest.send_nowait(item)
+        if sent(dest, item):
             delivered = True
-        except GONE:
+        else:
             live.remove(dest)
     return delivered, missing

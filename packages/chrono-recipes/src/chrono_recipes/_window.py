@@ -6,23 +6,18 @@ import math
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from chrono_core import Clock, Context, EndOfStream, ReceiveStream, SendStream
-from chrono_core.lowlevel import checkpoint, wait_any
+from chrono_core import Clock, Context, ReceiveStream, SendStream
 
 from ._common import (
-    ITEMS_PER_YIELD,
     check_callable,
     check_count,
     check_receive,
     check_seconds,
     check_send,
     clock_of,
-    drop_held,
-    gone,
-    sent,
 )
-from ._deadline import Deadline
 from ._drops import OnDrop, ignore
+from ._holding import Holding
 
 T = TypeVar("T")
 
@@ -69,51 +64,23 @@ def window(
     if count is not None:
         check_count(count, "count")
     limit = math.inf if seconds is None else check_seconds(seconds, "seconds", positive=True)
-    return _window(clock, source, dest, math.inf if count is None else count, limit, on_drop)
+    return _List(clock, limit, on_drop, math.inf if count is None else count).run(source, dest)
 
 
-async def _window(
-    clock: Clock,
-    source: ReceiveStream[T],
-    dest: SendStream[list[T]],
-    count: float,
-    seconds: float,
-    on_drop: OnDrop[T],
-) -> None:
-    held: list[T] = []
-    due = Deadline(clock, None)
-    ended = False
-    moved = 0
-    try:
-        while not gone(dest):
-            if held and (ended or len(held) >= count or due.has_come()):
-                if not dest.ready():
-                    await wait_any(dest)
-                    continue
-                if not sent(dest, held):
-                    break
-                held = []
-                due = Deadline(clock, None)
-            elif ended:
-                await dest.aclose()
-                return
-            elif not source.ready():
-                await due.wait_any(source, closing=(dest,))
-                continue
-            else:
-                try:
-                    held.append(source.receive_nowait())
-                except EndOfStream:
-                    ended = True
-                    continue
-                if len(held) == 1:
-                    due = Deadline.after(clock, seconds)
-            moved += 1
-            if not moved % ITEMS_PER_YIELD:
-                await checkpoint()
-    except BaseException as error:
-        drop_held(held, error, on_drop)
-        raise
-    for item in held:
-        on_drop(item, "destination gone")
-    await source.aclose()
+class _List(Holding[T]):
+    """Holds so many items at most, for so long from the first on."""
+
+    def __init__(self, clock: Clock, seconds: float, on_drop: OnDrop[T], count: float) -> None:
+        super().__init__(clock, seconds, on_drop)
+        self._count = count
+
+    def add(self, item: T) -> None:
+        self._held.append(item)
+        if len(self._held) == 1:
+            self.begin_time()
+
+    def made(self) -> list[T]:
+        return self._held
+
+    def is_due(self) -> bool:
+        return len(self._held) >= self._count or super().is_due()

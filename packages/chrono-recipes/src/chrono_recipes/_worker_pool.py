@@ -269,9 +269,6 @@ class _Pool:
         self._watching = True
         try:
             await wait_any(self._incoming, closing=(self._results,))
-        except BaseException:
-            self._call_next()
-            raise
         finally:
             self._watching = False
         if not self._incoming.ready() and gone(self._results):
@@ -282,10 +279,6 @@ class _Pool:
         self._idle[waiter] = None
         try:
             await waiter
-        except BaseException:
-            if waiter.woken:
-                self._call_next()
-            raise
         finally:
             del self._idle[waiter]
 
