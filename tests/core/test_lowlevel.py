@@ -3,8 +3,11 @@
 import asyncio
 import logging
 import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -21,11 +24,13 @@ from chrono_core import (
 )
 from chrono_core.lowlevel import (
     Event,
+    EventLoop,
     Lock,
     Pulse,
     Ticks,
     Waiter,
     checkpoint,
+    current_loop,
     new_waiter,
     to_ns,
     to_seconds,
@@ -51,12 +56,14 @@ def test_public_names_are_these() -> None:
     """A name that is added or goes is a change of what is public."""
     assert lowlevel.__all__ == [
         "Event",
+        "EventLoop",
         "Lock",
         "Pulse",
         "Ticks",
         "Waiter",
         "Watchable",
         "checkpoint",
+        "current_loop",
         "finite",
         "new_waiter",
         "number",
@@ -803,3 +810,98 @@ def test_numbers_are_checked_by_name(check: Callable[[Any, str], float]) -> None
             check(float("inf"), "delay")
     else:
         assert check(float("inf"), "delay") == float("inf")
+
+
+async def test_waiter_is_woken_by_a_descriptor() -> None:
+    """A waiter with a descriptor wakes as soon as that can be read from, and may wait again."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for _ in range(3):
+            async with anyio.create_task_group() as tasks:
+                waiter_done = []
+
+                async def wait(done: list[int] = waiter_done) -> None:
+                    await new_waiter("a word", readable=ours.fileno())
+                    done.append(1)
+
+                tasks.start_soon(wait)
+                await rounds(3)
+                assert waiter_done == []
+                theirs.send(b"x")
+            assert waiter_done == [1]
+            ours.recv(1)
+
+
+async def test_waiter_with_a_descriptor_is_woken_otherwise() -> None:
+    """Where nothing can be read, it wakes when it is told to, once."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        waiters: list[Waiter] = []
+
+        async def wait() -> None:
+            waiter = new_waiter("a word", readable=ours.fileno())
+            waiters.append(waiter)
+            await waiter
+
+        for _ in range(2):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                await rounds(3)
+                assert waiters[-1].parked
+                assert waiters[-1].wake()
+                assert not waiters[-1].wake()
+            assert waiters[-1].woken and not waiters[-1].parked
+
+
+async def test_waiter_with_a_descriptor_is_cancelled() -> None:
+    """A cancelled wait leaves the descriptor to the next."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with anyio.move_on_after(0) as scope:
+            await new_waiter("a word", readable=ours.fileno())
+        assert scope.cancelled_caught
+        theirs.send(b"x")
+        with anyio.fail_after(10):
+            await new_waiter("a word", readable=ours.fileno())
+
+
+async def test_loop_is_called_from_another_thread_in_order() -> None:
+    """What a thread gives to a loop runs there, in the order in which it was given."""
+    loop = current_loop()
+    told: list[int] = []
+    done = Event("the last")
+
+    def tell() -> None:
+        for number in range(100):
+            loop.call_threadsafe(partial(told.append, number))
+        loop.call_threadsafe(done.set)
+
+    thread = threading.Thread(target=tell)
+    thread.start()
+    with anyio.fail_after(10):
+        await done.wait()
+    thread.join()
+    assert told == list(range(100))
+    assert loop.is_current() and loop.alive()
+
+
+async def test_loop_calls_soon() -> None:
+    """A callback given inside a loop runs after whoever gave it, not at once."""
+    told: list[int] = []
+    current_loop().call_soon(lambda: told.append(1))
+    assert told == []
+    with anyio.fail_after(10):
+        while not told:
+            await checkpoint()
+
+
+def test_loop_that_has_ended_says_so(anyio_backend: str) -> None:
+    """Whoever calls a loop that is no more gets a RuntimeError."""
+
+    async def get() -> EventLoop:
+        return current_loop()
+
+    loop = anyio.run(get, backend=anyio_backend)
+    assert not loop.alive()
+    with pytest.raises(RuntimeError):
+        loop.call_threadsafe(int)

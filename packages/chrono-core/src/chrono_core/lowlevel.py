@@ -6,7 +6,7 @@ in the same scheduler round on asyncio and trio, as events and locks of other li
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -17,12 +17,14 @@ from ._time import Ticks, finite, number, to_ns, to_seconds
 
 __all__ = [
     "Event",
+    "EventLoop",
     "Lock",
     "Pulse",
     "Ticks",
     "Waiter",
     "Watchable",
     "checkpoint",
+    "current_loop",
     "finite",
     "new_waiter",
     "number",
@@ -61,13 +63,71 @@ class _AnyOf:
         return " or ".join(words) or "nothing"
 
 
-def new_waiter(subject: object) -> Waiter:
-    """A waiter for the running task, to be awaited at once; ``subject`` says in words on what.
+class EventLoop(Protocol):
+    """One run of an event loop, for those who wake its tasks from outside of it."""
+
+    def is_current(self) -> bool:
+        """Whether the caller is inside this run."""
+        ...
+
+    def alive(self) -> bool:
+        """Whether it is still running."""
+        ...
+
+    def current_task(self) -> Any:
+        """The running task; None or RuntimeError outside of one."""
+        ...
+
+    def task_name(self, task: Any) -> str:
+        """What errors and reports call a task."""
+        ...
+
+    def call_threadsafe(self, callback: Callable[[], object]) -> None:
+        """Run a callback in the loop soon, from any thread or signal handler.
+
+        Callbacks run in the order in which they were given.
+
+        Raises:
+            RuntimeError: the loop has ended.
+        """
+        ...
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Run a callback soon, once whoever runs now has stopped; from inside the loop only."""
+        ...
+
+    def redeliver_cancellation(self) -> None:
+        """Deliver to the current task once more a cancellation that it has caught.
+
+        For one that came too late to undo what was done: return as if it had not come, so that
+        what was done is not lost, and have it raised at the next point of cancellation.
+        """
+        ...
+
+
+def current_loop() -> EventLoop:
+    """The run of an event loop that the caller is in.
 
     Raises:
         RuntimeError: no event loop runs in this thread.
     """
-    return current_run().waiter(subject)
+    return current_run()
+
+
+def new_waiter(subject: object, *, readable: int | None = None) -> Waiter:
+    """A waiter for the running task, to be awaited at once.
+
+    Args:
+        subject: in words, what is waited for.
+        readable: a descriptor; the waiter is also woken as soon as it can be read from. Nobody
+            else may wait for it meanwhile. To simulated time, that is something real.
+
+    Raises:
+        RuntimeError: no event loop runs in this thread.
+        NotImplementedError: awaited, where the loop cannot wait for descriptors.
+    """
+    run = current_run()
+    return run.waiter(subject) if readable is None else run.reader(subject, readable)
 
 
 async def checkpoint() -> None:

@@ -66,6 +66,24 @@ class AsyncioWaiter:
         return self.future.done() and not self.future.cancelled()
 
 
+class AsyncioReader(AsyncioWaiter):
+    __slots__ = ("_descriptor", "_loop")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, task: Any, subject: object, descriptor: int
+    ) -> None:
+        super().__init__(loop.create_future(), task, subject)
+        self._loop = loop
+        self._descriptor = descriptor
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        self._loop.add_reader(self._descriptor, self.wake)
+        try:
+            yield from super().__await__()
+        finally:
+            self._loop.remove_reader(self._descriptor)
+
+
 class _Yield:
     """Yield to the event loop for one round."""
 
@@ -166,10 +184,16 @@ class AsyncioRun(Run):
     def call_threadsafe(self, callback: Callable[[], object]) -> None:
         self._loop.call_soon_threadsafe(callback)
 
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        self._loop.call_soon(callback)
+
     # Waiting
 
     def waiter(self, subject: object) -> Waiter:
         return AsyncioWaiter(self._loop.create_future(), self._get_task(), subject)
+
+    def reader(self, subject: object, descriptor: int) -> Waiter:
+        return AsyncioReader(self._loop, self._get_task(), subject, descriptor)
 
     def checkpoint(self) -> Awaitable[None]:
         return _CHECKPOINT

@@ -117,6 +117,10 @@ class Run(ABC):
         """Run a callback in the loop soon, from any thread or signal handler."""
 
     @abstractmethod
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Run a callback in the next round; from inside this run only."""
+
+    @abstractmethod
     def in_task(self) -> bool:
         """Whether the caller runs in a task of this run."""
 
@@ -125,6 +129,13 @@ class Run(ABC):
     @abstractmethod
     def waiter(self, subject: object) -> Waiter:
         """A waiter for the current task; `subject` says in words what it waits on."""
+
+    @abstractmethod
+    def reader(self, subject: object, descriptor: int) -> Waiter:
+        """A waiter that is also woken as soon as a descriptor can be read from.
+
+        Awaited, it raises NotImplementedError where the loop cannot wait for descriptors.
+        """
 
     @abstractmethod
     def checkpoint(self) -> Awaitable[None]:

@@ -61,6 +61,36 @@ class TrioWaiter:
         return True
 
 
+class TrioReader(TrioWaiter):
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, task: Any, subject: object, descriptor: int) -> None:
+        super().__init__(task, subject)
+        self._descriptor = descriptor
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        if not self.woken:
+            try:
+                await trio.lowlevel.wait_readable(self._descriptor)
+            except trio.ClosedResourceError:
+                return  # so it was woken
+            finally:
+                self.parked = False
+            self.woken = True
+
+    def wake(self) -> bool:
+        if not self.parked:
+            return False
+        self.woken = True
+        if getattr(trio._core._run.GLOBAL_RUN_CONTEXT, "task", None) is not self.task:
+            self.parked = False
+            trio.lowlevel.notify_closing(self._descriptor)
+        return True
+
+
 async def _nothing() -> None:
     pass
 
@@ -131,10 +161,15 @@ class TrioRun(Run):
     def call_threadsafe(self, callback: Callable[[], object]) -> None:
         self._token.run_sync_soon(callback)
 
+    call_soon = call_threadsafe
+
     # Waiting
 
     def waiter(self, subject: object) -> Waiter:
         return TrioWaiter(trio.lowlevel.current_task(), subject)
+
+    def reader(self, subject: object, descriptor: int) -> Waiter:
+        return TrioReader(trio.lowlevel.current_task(), subject, descriptor)
 
     async def checkpoint(self) -> None:
         await trio.lowlevel.cancel_shielded_checkpoint()
