@@ -11,6 +11,8 @@ from zmq.utils import z85
 
 MAX_MESSAGE = 2**31
 
+_NO_CURVE = "this libzmq has no CURVE: install pyzmq from a wheel"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZmqConfig:
@@ -97,6 +99,8 @@ class Security:
             raise ValueError(
                 "a Security needs public_key and secret_key (see generate_keys), or insecure=True"
             )
+        if _public(self.secret_key) != self.public_key:
+            raise ValueError("public_key and secret_key are not of one pair: see generate_keys")
         if (self.server_key is None) == (self.allowed_keys is None):
             raise ValueError(
                 "a Security needs server_key where its end connects, or allowed_keys where it "
@@ -120,6 +124,13 @@ def _check_key(key: object, name: str) -> None:
         raise ValueError(f"{name} must be a CURVE key of 40 characters, as generate_keys makes it")
 
 
+def _public(secret_key: str) -> str:
+    try:
+        return zmq.curve_public(secret_key.encode()).decode()
+    except zmq.ZMQError as error:
+        raise RuntimeError(_NO_CURVE) from error
+
+
 def generate_keys() -> tuple[str, str]:
     """Make a pair of CURVE keys: the public one, and the secret one.
 
@@ -129,5 +140,5 @@ def generate_keys() -> tuple[str, str]:
     try:
         public, secret = zmq.curve_keypair()
     except zmq.ZMQError as error:
-        raise RuntimeError("this libzmq has no CURVE: install pyzmq from a wheel") from error
+        raise RuntimeError(_NO_CURVE) from error
     return public.decode(), secret.decode()

@@ -23,7 +23,7 @@ from ._address import Address
 from ._config import Security, ZmqConfig
 from ._link import Link
 from ._pairs import settled
-from ._real import nap, now
+from ._real import nap, now, random_bytes
 from ._sender import Sender
 from ._socket import Endpoint, Gatekeeper
 
@@ -66,10 +66,13 @@ class Driver:
             if keys is not None and self._gate is None:
                 gate = self._gate = Gatekeeper(self._context)
                 self._changes.append(lambda selector: _watch(selector, gate.descriptor(), gate))
-        endpoint = Endpoint(self._context, address, bind=bind, security=security, config=config)
-        if self._gate is not None and bind:
-            self._gate.admit(endpoint.domain, None if keys is None else frozenset(keys))
-        return endpoint
+        domain = random_bytes(8).hex()
+        if keys is not None:
+            assert self._gate is not None
+            self._gate.admit(domain, frozenset(keys))
+        return Endpoint(
+            self._context, address, bind=bind, security=security, config=config, domain=domain
+        )
 
     def add(self, link: Link) -> None:
         """Look after a link from now on."""
@@ -119,16 +122,19 @@ class Driver:
         with self._lock:
             if link in self._links:
                 del self._links[link]
-                self._left[link.address] = now()
+                if link.machine.terms.binds:
+                    self._left[link.address] = now()
                 self._changes.append(unwatch)
                 if self._gate is not None:
                     self._gate.forget(link.domain)
                 self._wake()
 
     def leaves(self, address: str) -> bool:
-        """Whether a link of this process is about to leave an address, or has just left it."""
+        """Whether a link of this process that was bound is about to leave, or has just left."""
         with self._lock:
-            links = [link for link in self._links if link.address == address]
+            links = [
+                link for link in self._links if link.address == address and link.machine.terms.binds
+            ]
             left = now() - self._left.get(address, -inf) < LEAVING
             for old in [one for one, since in self._left.items() if now() - since >= LEAVING]:
                 del self._left[old]
@@ -137,6 +143,7 @@ class Driver:
             with link.lock:
                 if not link.machine.met:
                     link.drop("it was closed")
+                    link.report_undelivered()
         return left or bool(closed)
 
     def schedule(self, link: Link, deadline: float) -> None:

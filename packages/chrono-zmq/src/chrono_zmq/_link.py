@@ -92,18 +92,16 @@ class Link:
         self.pump()
 
     def wait_for_news(self) -> None:
-        """The user has found nothing and is about to wait."""
-        self._touch()
+        """The user, still holding the lock, has found nothing and is about to wait."""
         self.waited_for = True
         self.reading = not self.armed
-        self.pump()
 
     def wait_no_more(self, *, waited_for: bool) -> None:
         """The user has waited."""
         self.reading = False
         self.waited_for = waited_for
         if self.shut:
-            self._endpoint.close(self.linger)
+            self._close()
         else:
             self._touch()
             self._schedule(inf)
@@ -135,6 +133,7 @@ class Link:
             return
         endpoint = self._endpoint
         machine = self.machine
+        stirred, machine.stirred = machine.stirred, False
         self._flush()
         left = AT_ONCE
         batch = 1  # to ask once more costs less than to find nothing, unless there is much
@@ -158,8 +157,11 @@ class Link:
                 self.on_news()
         if machine.over:
             self._shut()
-        else:
-            self._schedule(0.0 if left <= 0 else inf)
+        elif left <= 0:
+            self._schedule(0.0)
+        elif stirred or machine.stirred or self.scheduled > self._poll_at or self._poll_at == inf:
+            # All else comes after the next look.
+            self._schedule(inf)
 
     # The driver's thread
 
@@ -233,7 +235,11 @@ class Link:
         self.shut = True
         self._driver.forget(self)
         if not self.reading:  # otherwise it is closed where it is read
-            self._endpoint.close(self.linger)
+            self._close()
+
+    def _close(self) -> None:
+        # To a peer that is lost, nothing is on its way.
+        self._endpoint.close(0.0 if self.machine.failure is not None else self.linger)
 
     def _arm(self) -> None:
         if not self.armed and not self.shut:

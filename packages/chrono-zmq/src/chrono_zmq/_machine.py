@@ -72,6 +72,8 @@ class Machine(ABC):
         self.over: bool = False
         # Something happened that the user may wait for. Whoever looks puts it back.
         self.changed: bool = False
+        # Something is to be sent, or `deadline` comes earlier. Whoever looks puts it back.
+        self.stirred: bool = False
         # Frames that were refused.
         self.refused: int = 0
         self.up: bool = terms.binds

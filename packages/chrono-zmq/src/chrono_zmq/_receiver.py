@@ -193,6 +193,7 @@ class Receiver(Machine):
             self._tell()
         elif self._tell_at == inf and self._matters():
             self._tell_at = now + TELL_AFTER
+            self.stirred = True
 
     def _matters(self) -> bool:
         """Whether the sender may be waiting for news."""
@@ -205,6 +206,7 @@ class Receiver(Machine):
     def _tell(self, flags: int = 0) -> None:
         assert self.peer is not None
         self._tell_at = inf
+        self.stirred = True
         self._told_limit = self.limit
         self._told_taken = self.taken
         if self.closed:

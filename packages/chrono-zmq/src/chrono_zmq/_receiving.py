@@ -168,33 +168,34 @@ class ZmqReceiveStream(End, ReceiveStream[T]):
     def _look(self) -> bool:
         """Whether something is there; where nothing is, say that somebody waits."""
         with self._link.lock:
-            self._link.use()
+            if not self._machine.inbox:
+                self._machine.want(now())
+                self._link.use()
             self._refuse_if_useless()
-            if self._machine.inbox:
-                return True
-            self._machine.want(now())
-            self._link.wait_for_news()
+            found = bool(self._machine.inbox)
+            if not found:
+                self._link.wait_for_news()
         self._review()
-        return False
+        return found
 
     def _take(self, most: int, *, wait: bool = True) -> list[bytes]:
         """Take what is there; where nothing is, say that somebody waits."""
         machine = self._machine
         link = self._link
         inbox = machine.inbox
+        data: list[bytes] = []
         with link.lock:
             if not inbox:
+                if wait:
+                    machine.want(now())
                 link.use()
             self._refuse_if_useless()
             if inbox:
                 data = machine.take(now(), min(most, len(inbox)))
-                link.use()
-            else:
-                data = []
-                if wait:
-                    machine.want(now())
+                if machine.stirred:
                     link.use()
-                    link.wait_for_news()
+            elif wait:
+                link.wait_for_news()
         self._review()
         return data
 

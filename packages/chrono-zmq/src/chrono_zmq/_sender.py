@@ -42,6 +42,7 @@ class Sender(Machine):
         self._sent = 0
         self._sent_ever = 0
         self._fin_seen = False
+        self._eager = False
         self._nonce = 0
         self._sent_when_asked = 0
         self._question_at = inf
@@ -68,18 +69,21 @@ class Sender(Machine):
         before = len(kept)
         kept.extend(items)
         self.accepted += len(kept) - before
-        self.waiting = False
+        self.waiting = self._eager = False
 
     @property
     def unsent(self) -> int:
         """How many items wait to be sent."""
         return self.accepted - self._sent
 
-    def want(self, now: float) -> None:
-        """The user waits for room, or for what was sent to be taken."""
+    def want(self, now: float, *, all_taken: bool = False) -> None:
+        """The user waits for room, or until all is taken, of which the receiver must be asked."""
         self.push(now)
         if self.met and not self.waiting:
             self.waiting = True
+            self._question_at = min(self._question_at, now + FIRST_QUESTION)
+        if self.met and all_taken and not self._eager:
+            self._eager = True
             self._ask(now)
 
     def close(self, now: float) -> None:
@@ -222,7 +226,7 @@ class Sender(Machine):
         self._nonce = (self._nonce + 1) % 2**32
         self._sent_when_asked = self._sent
         flags = frames.FIN if self.closed else 0
-        self._state(flags | frames.WAITS if self.waiting else flags)
+        self._state(flags | frames.WAITS if self._eager else flags)
 
     def _state(self, flags: int) -> None:
         assert self.peer is not None

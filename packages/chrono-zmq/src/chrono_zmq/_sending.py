@@ -27,9 +27,6 @@ T = TypeVar("T")
 # `send_many` takes no more items than this from its iterable at once.
 MANY = 256
 
-# Sends that follow each other within so many seconds go out together.
-QUICK = 0.0001
-
 
 class ZmqSendStream(End, SendStream[T]):
     """The sending end of a channel to another process. Made by `open_zmq_send`.
@@ -47,8 +44,7 @@ class ZmqSendStream(End, SendStream[T]):
         self._serde = serde
         self._config = config
         self._high_water = 0
-        self._last = 0.0
-        self._pushing = False
+        self._gathers = False
 
     async def send(self, item: T) -> None:
         """Send one item, waiting for room.
@@ -92,12 +88,12 @@ class ZmqSendStream(End, SendStream[T]):
         Cancelled or failing part-way, a prefix was sent; ``statistics().sent`` tells how long it
         is. Raises what ``send`` raises.
         """
-        if self._machine.maxsize == 0:
-            for item in items:
-                await self.send(item)
-            return
         source = iter(items)
         await self._enter()
+        if self._machine.maxsize == 0:
+            for item in source:
+                await self.send(item)
+            return
         while True:
             batch: list[bytes] = []
             failure: Exception | None = None
@@ -107,8 +103,9 @@ class ZmqSendStream(End, SendStream[T]):
                 failure = error
             sent = 0
             while sent < len(batch):
-                sent += self._accept_some(batch, sent)
-                if sent < len(batch):
+                count = self._accept_some(batch, sent)
+                sent += count
+                if not count:
                     await self._wait()
             if failure is not None:
                 raise failure
@@ -187,7 +184,8 @@ class ZmqSendStream(End, SendStream[T]):
         except Undelivered:
             if exc is None:
                 raise
-            self._link.report_undelivered()  # what ended the block is the error to see
+            self._link.told = False  # what ended the block is the error to see
+            self._link.report_undelivered()
 
     def statistics(self) -> ChannelStats:
         """The channel's figures now, of the receiver as far as it has told."""
@@ -230,57 +228,52 @@ class ZmqSendStream(End, SendStream[T]):
         """Put one item in, where there is room; otherwise say that somebody waits."""
         machine = self._machine
         link = self._link
-        time = now()
-        quick = time - self._last < QUICK
-        self._last = time
         with link.lock:
             if not machine.has_room():
+                if wait:
+                    machine.want(now())
                 link.use()
             self._refuse_if_useless()
             accepted = machine.has_room()
             if accepted:
                 machine.accept((data,))
                 self._note_high_water()
-                if quick and machine.unsent < MANY:
-                    self._push_soon()
-                else:
-                    machine.push(time)
+                if not self._gathers or machine.unsent >= MANY:
+                    machine.push(now())
                     link.use()
             elif wait:
-                machine.want(time)
                 link.wait_for_news()
+        if accepted and not self._gathers:
+            # What is sent before the loop turns goes out together then.
+            self._gathers = True
+            self._bind().call_soon(self._send_gathered)
         self._review()
         return accepted
 
-    def _push_soon(self) -> None:
-        """Of many that come one upon the other, send many in one message."""
-        if not self._pushing:
-            self._pushing = True
-            self._bind().call_soon(self._push)
-
-    def _push(self) -> None:
-        self._pushing = False
-        with self._link.lock:
-            self._machine.push(now())
-            self._link.use()
+    def _send_gathered(self) -> None:
+        self._gathers = False
+        if self._machine.unsent:
+            with self._link.lock:
+                self._machine.push(now())
+                self._link.use()
 
     def _accept_some(self, batch: list[bytes], start: int) -> int:
-        """Put in as many as there is room for; say that somebody waits where some are left."""
+        """Put in as many as there is room for; where there is none, say that somebody waits."""
         machine = self._machine
         link = self._link
         with link.lock:
-            link.use()
+            if not machine.room():
+                machine.want(now())
+                link.use()
             self._refuse_if_useless()
             count = min(machine.room(), len(batch) - start)
             if count:
                 machine.accept(batch[start : start + count])
                 machine.push(now())
                 self._note_high_water()
-            if count < len(batch) - start:
-                machine.want(now())
-                link.wait_for_news()
-            else:
                 link.use()
+            else:
+                link.wait_for_news()
         self._review()
         return count
 
@@ -316,7 +309,7 @@ class ZmqSendStream(End, SendStream[T]):
     def _is_drained(self) -> bool:
         machine = self._machine
         with self._link.lock:
-            machine.want(now())
+            machine.want(now(), all_taken=True)
             self._link.use()
             if machine.taken == machine.accepted:
                 return True
@@ -356,15 +349,22 @@ class ZmqSendStream(End, SendStream[T]):
         with link.lock:
             machine.close(now())
             nothing = machine.accepted == 0 and not machine.met
-            if nothing and link.mate is None:
+            if nothing and (link.mate is None or link.mate.machine.closed):
                 link.drop("it was closed before anything was sent")
+            told, link.told = link.told, True  # by this call, unless it is cancelled
             link.leave()
         self._review()
-        while not nothing and self._is_closing():
-            await self._wait_for_close()
+        try:
+            while not nothing and self._is_closing():
+                await self._wait_for_close()
+        except BaseException:
+            with link.lock:
+                link.told = told
+                if link.shut:
+                    link.report_undelivered()
+            raise
         count = machine.accepted - machine.arrived
-        if count and not machine.peer_closed and not link.told:
-            link.told = True
+        if count and not machine.peer_closed and not told:
             raise Undelivered(
                 f"{count} of {machine.accepted} items sent on channel {self._name!r} were never "
                 f"received: no receiver took them at {self.address!r} within "

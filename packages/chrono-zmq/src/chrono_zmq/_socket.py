@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -12,7 +14,6 @@ from zmq.utils.monitor import parse_monitor_message
 from ._address import Address
 from ._config import Security, ZmqConfig
 from ._frames import OVERHEAD
-from ._real import random_bytes
 from ._sender import BYTES, ITEMS
 
 # A frame of many items has so many bytes at most beside its largest item.
@@ -63,12 +64,14 @@ class Endpoint:
         bind: bool,
         security: Security | None,
         config: ZmqConfig,
+        domain: str,
     ) -> None:
-        self.domain: str = random_bytes(8).hex()
+        self.domain: str = domain
         self._cuts = 0
         self._curve = security is not None and not security.insecure
         self._reports: zmq.Socket[Any] | None = None
         self._binds = bind
+        self._path: Path | None = None
         socket = self._socket = context.socket(zmq.ROUTER if bind else zmq.DEALER)
         try:
             self._set_up(config, address)
@@ -81,6 +84,8 @@ class Endpoint:
         except BaseException:
             self.close(0)
             raise
+        if bind:
+            self._path = address.path
         self.address: str = bytes(socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
 
     def _set_up(self, config: ZmqConfig, address: Address) -> None:
@@ -164,6 +169,11 @@ class Endpoint:
             self._socket.disable_monitor()
             self._reports.close(0)
             self._reports = None
+        if self._path is not None:
+            # ZeroMQ leaves it behind. It is ours as long as the socket listens.
+            with suppress(OSError):
+                self._path.unlink()
+            self._path = None
         self._socket.close(int(linger * 1000))
 
 
@@ -173,14 +183,14 @@ class Gatekeeper:
     def __init__(self, context: zmq.Context[Any]) -> None:
         self._socket = context.socket(zmq.REP)
         self._socket.bind("inproc://zeromq.zap.01")
-        self._allowed: dict[str, frozenset[str] | None] = {}
+        self._allowed: dict[str, frozenset[str]] = {}
 
     def descriptor(self) -> int:
         """What becomes readable when somebody is at the gate."""
         return int(self._socket.get(zmq.FD))
 
-    def admit(self, domain: str, keys: frozenset[str] | None) -> None:
-        """Let these keys in where this domain is theirs; None is everybody."""
+    def admit(self, domain: str, keys: frozenset[str]) -> None:
+        """Let these keys into this domain."""
         self._allowed[domain] = keys
 
     def forget(self, domain: str) -> None:
@@ -198,11 +208,9 @@ class Gatekeeper:
             self._socket.send_multipart((version, number, code, text, b"", b""), _NOBLOCK)
 
     def _may_enter(self, domain: str, mechanism: bytes, credentials: list[bytes]) -> bool:
-        if domain not in self._allowed:
-            return False
-        keys = self._allowed[domain]
-        if keys is None:
-            return True
+        if mechanism == b"NULL":
+            return True  # both ends ask that have no keys, and want none
+        keys = self._allowed.get(domain, frozenset())
         key = z85.encode(credentials[0]).decode() if len(credentials) == 1 else ""
         return mechanism == b"CURVE" and key in keys
 

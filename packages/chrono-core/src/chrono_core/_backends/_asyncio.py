@@ -241,6 +241,9 @@ class AsyncioRun(Run):
 
     def _cancel_again(self, task: asyncio.Task[Any], requests: int) -> None:
         self._owed.discard(task)
+        state: Any = _task_states.get(task)
+        if state is not None and _is_cancelled(state.cancel_scope):
+            return  # anyio cancels again by itself, and knows only its own cancellations
         # Whoever asked may have withdrawn by now, as `asyncio.timeout` does on leaving.
         if not task.done() and task.cancelling() >= requests:
             task.uncancel()
