@@ -12,7 +12,14 @@ import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from . import bench_channel, bench_clock, bench_import_time, bench_recipes, bench_supervisor
+from . import (
+    bench_channel,
+    bench_clock,
+    bench_import_time,
+    bench_recipes,
+    bench_simulation,
+    bench_supervisor,
+)
 from .harness import BACKENDS, Case, Row, available_backends, measure
 from .report import block, heading, write_json
 
@@ -21,6 +28,7 @@ CASES: dict[str, Callable[[tuple[str, ...]], Iterable[Case]]] = {
     "channel": bench_channel.cases,
     "recipes": bench_recipes.cases,
     "supervisor": bench_supervisor.cases,
+    "simulation": bench_simulation.cases,
     "import_time": bench_import_time.cases,
 }
 FEWEST_ROUNDS = 5

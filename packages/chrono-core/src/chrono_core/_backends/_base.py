@@ -79,7 +79,14 @@ class RealWait:
 class Run(ABC):
     """One run of an event loop."""
 
-    __slots__ = ("__weakref__", "livelock_after", "own_timeouts", "thread", "watcher")
+    __slots__ = (
+        "__weakref__",
+        "livelock_after",
+        "own_timeouts",
+        "simulation",
+        "thread",
+        "watcher",
+    )
 
     # Whether `real_waits` can see anything at all.
     sees_real_waits: bool = True
@@ -89,6 +96,8 @@ class Run(ABC):
         self.own_timeouts: list[anyio.CancelScope] = []
         self.livelock_after: int = LIVELOCK_AFTER
         self.watcher: Any = None
+        # The simulation that all of this run is, if it is one.
+        self.simulation: Any = None
 
     # Tasks
 
@@ -214,6 +223,33 @@ def user_line(stack: list[FrameType]) -> tuple[str, int]:
     if stack:
         return stack[-1].f_code.co_filename, stack[-1].f_lineno
     return "<unknown>", 0
+
+
+def place(stack: list[FrameType]) -> str:
+    """Where the user's code stands: the file, without its folder, and the line."""
+    filename, lineno = user_line(stack)
+    return f"{os.path.basename(filename)}:{lineno}"
+
+
+def standing(coroutine: Any) -> str:
+    """What a suspended coroutine waits on, in words, with the file and the line."""
+    stack = frames(coroutine)
+    filename, lineno = user_line(stack)
+    for frame in reversed(stack):
+        subject = getattr(frame.f_locals.get("waiter"), "subject", None)
+        if subject is not None and _is_plumbing(frame.f_code):
+            return f"{subject} at {filename}:{lineno}"
+    # The call that the user has made says more than what that does inside.
+    inside = [frame.f_code.co_qualname for frame in stack]
+    for n in range(len(stack) - 1, -1, -1):
+        if not _is_plumbing(stack[n].f_code):
+            return f"{(inside[n + 1 :] or ['a bare yield'])[0]} at {filename}:{lineno}"
+    inside = [name for name in inside if name not in _MACHINERY]
+    return f"{(inside or ['something'])[-1]} at {filename}:{lineno}"
+
+
+# The functions in which every wait of trio ends.
+_MACHINERY = ("wait_task_rescheduled", "_async_yield", "_real_async_yield")
 
 
 def waiting_on(coroutine: Any) -> str | None:

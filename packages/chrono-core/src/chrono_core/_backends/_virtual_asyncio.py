@@ -1,0 +1,423 @@
+"""asyncio in virtual time: the standard library's event loop, with another idea of waiting.
+
+The loop keeps its queue of what can run, and its selector for what is real. What is new is what
+happens when the queue is empty: instead of waiting for a timer, the loop has the simulation let one
+thing happen, and time jumps. It waits for real only where the simulation has to: for worker
+threads, while time is held, and for descriptors when nothing else can ever happen.
+
+Timers are on the timeline of the simulated clock, between its sleepers, and go off one at a time,
+each when what the one before has set off has come to rest.
+
+How the rounds are made equal to trio's. When a task of a task group ends, or a scope is cancelled
+by a task inside of it, anyio puts a callback of its own into the queue, and what follows comes a
+round later than on trio. Such callbacks run at once, at the end of the step that has made them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.events import Handle, TimerHandle
+from collections.abc import Callable, Iterable
+from math import inf
+from types import CodeType, FunctionType, MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import anyio._backends._asyncio as anyio_backend
+import anyio.lowlevel
+from anyio._backends._asyncio import AsyncIOBackend, CancelScope, TaskGroup
+
+from chrono_core._time import NANOSECONDS, to_ns
+
+from ._asyncio import _CHECKPOINT, AsyncioRun
+from ._base import Idle, RealWait, Watcher, frames, place
+from ._shim import OrderedSet, Patch, Shim
+from ._virtual import WIDTH, Standstill, World
+
+# Between so many rounds, the loop looks at its selector at least once.
+ROUNDS_PER_POLL = 128
+
+
+class VirtualAsyncioRun(AsyncioRun):
+    """A run in virtual time: the loop itself tells when it is idle."""
+
+    __slots__ = ("_idle_workers", "_workers")
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__(loop)
+        self.sees_real_waits = True
+        self._workers: Any = None
+        self._idle_workers: Any = None
+
+    def _thread_limiter(self) -> Any:
+        return None
+
+    def watch(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+
+    def kick(self) -> None:
+        if not self.in_task() and self.alive():
+            self._loop.call_soon_threadsafe(int)
+
+    def real_timeout(self, seconds: float) -> Any:
+        return anyio.move_on_after(seconds)
+
+    def threads_in_flight(self) -> int:
+        loop: Any = self._loop
+        if self._workers is None:
+            variables = anyio.lowlevel._run_vars.get(loop)
+            if not variables:
+                return int(loop.jobs)
+            for key, value in variables.items():
+                name = getattr(key, "_name", key)
+                if name == "_threadpool_workers":
+                    self._workers = value
+                elif name == "_threadpool_idle_workers":
+                    self._idle_workers = value
+            if self._workers is None:
+                return int(loop.jobs)
+        return int(loop.jobs) + len(self._workers) - len(self._idle_workers)
+
+    def maybe_real_waits(self) -> bool:
+        loop: Any = self._loop
+        return len(loop.descriptors) > 1
+
+    def real_waits(self, drivers: list[Any]) -> list[RealWait]:
+        return self._descriptor_waits()
+
+    def tasks(self) -> list[Any]:
+        loop: Any = self._loop
+        tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
+        return sorted(tasks, key=lambda task: loop.born.get(task, -1))
+
+    def break_shields(self) -> None:
+        for task in self.tasks():
+            task.cancel()
+
+    def cancel_leftovers(self) -> None:
+        # asyncio would do so itself, in an order that differs from run to run.
+        for task in self.tasks():
+            if task is not self._get_task():
+                task.cancel()
+
+    def interrupt(self, error: BaseException) -> None:
+        """End the run by an error, where no scope is around it."""
+        raise error
+
+
+class Timer(TimerHandle):
+    """A timer of the loop, among the sleepers of the clock."""
+
+    __slots__ = ()
+
+    _scheduled: bool
+    _when: float
+    _cancelled: bool
+    _loop: Any
+
+    @property
+    def task(self) -> Any:
+        owner = getattr(self._callback, "__self__", None)  # type: ignore[attr-defined]
+        return getattr(owner, "_host_task", None) or getattr(owner, "_task", None)
+
+    @property
+    def parked(self) -> bool:
+        return self._scheduled
+
+    def wake(self) -> bool:
+        if not self._scheduled:
+            return False
+        self._scheduled = False
+        loop = self._loop
+        if self._when > loop.floor:
+            loop.floor = self._when
+        loop._ready.append(self)
+        return True
+
+
+def _done_callback() -> CodeType | None:
+    """The code of what anyio calls at the end of a task of a task group."""
+    for constant in TaskGroup._spawn.__code__.co_consts:
+        if isinstance(constant, CodeType) and constant.co_name == "task_done":
+            return constant
+    return None
+
+
+TASK_DONE = _done_callback()
+DELIVER = getattr(CancelScope, "_deliver_cancellation", None)
+
+
+def _is_plumbing(callback: Any) -> bool:
+    """Whether this is one of the callbacks by which anyio runs a round behind trio."""
+    kind = type(callback)
+    if kind is MethodType:
+        return callback.__func__ is DELIVER
+    return kind is FunctionType and callback.__code__ is TASK_DONE
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """The event loop of a simulation."""
+
+    # Names of the base class that are used here, for the type checker.
+    _ready: Any
+    _selector: Any
+    _stopping: bool
+    _process_events: Callable[[Any], None]
+
+    def __init__(self, world: World) -> None:
+        world.begin()
+        self._world = world
+        self._ended = False
+        self._timeline = world.timeline
+        # Two floats may be one nanosecond: who waited for the greater must not find it to come.
+        self.floor = -inf
+        self.jobs = 0
+        self.born: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self.rounds = 0
+        self._standstill = Standstill(world.held_up)
+        self._newest = 0
+        self._urgent: list[Handle] = []
+        self._hurry = True
+        self._run: VirtualAsyncioRun | None = None
+        _shim.begin()
+        try:
+            super().__init__()
+        except BaseException:
+            self._end()
+            raise
+        self._scheduler = world.scheduler
+        self._observer = world.observer
+        self.descriptors = self._selector.get_map()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            _shim.end()
+            self._world.end()
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._end()
+
+    # Time
+
+    def time(self) -> float:
+        now = self._timeline.now / NANOSECONDS
+        return now if now > self.floor else self.floor
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> TimerHandle:
+        if when is None:
+            raise TypeError("when cannot be None")
+        self._check_closed()  # type: ignore[attr-defined]
+        timer = Timer(when, callback, args, self, context)
+        timeline = self._timeline
+        if when == inf:
+            return timer
+        deadline = to_ns(when) if when > -inf else timeline.now
+        if deadline > timeline.now:
+            timer._scheduled = True
+            timeline.add(deadline, timeline.number(), timer)
+        else:
+            if when > self.floor:
+                self.floor = when
+            self._ready.append(timer)
+        return timer
+
+    def _timer_handle_cancelled(self, timer: Any) -> None:
+        if timer._scheduled:
+            timer._scheduled = False
+            self._timeline.forget_one()
+
+    # What can run
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> Handle:
+        if self._closed:  # type: ignore[attr-defined]
+            self._check_closed()  # type: ignore[attr-defined]
+        handle = Handle(callback, args, self, context)
+        if self._hurry and _is_plumbing(callback):
+            self._urgent.append(handle)
+            return handle
+        self._ready.append(handle)
+        return handle
+
+    def create_task(self, coro: Any, **options: Any) -> Any:
+        task = super().create_task(coro, **options)
+        self._newest += 1
+        self.born[task] = self._newest
+        return task
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Any, *args: Any
+    ) -> Any:
+        future = super().run_in_executor(executor, func, *args)
+        self.jobs += 1
+        future.add_done_callback(self._job_done)
+        return future
+
+    def _job_done(self, _: object) -> None:
+        self.jobs -= 1
+
+    # Running it
+
+    def _run_once(self) -> None:
+        run = self._run
+        if run is None:
+            run = self._run = VirtualAsyncioRun(self)
+            self.__dict__["_chrono_run"] = run
+            self._world.start(run)
+        ready = self._ready
+        self.rounds += 1
+        if not ready:
+            if self._urgent:
+                self._run_urgent()
+            else:
+                self._idle(run)
+        else:
+            if self.rounds >= run.livelock_after:
+                self.rounds = 0
+                run.watcher.on_livelock(run._runnable())
+            if len(self.descriptors) > 1 or not self.rounds % ROUNDS_PER_POLL:
+                self._poll(0)
+        if self._scheduler is not None or self._observer is not None:
+            self._run_chosen()
+            return
+        urgent = self._urgent
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+                if urgent:
+                    self._run_urgent()
+        handle = None
+
+    def _run_urgent(self) -> None:
+        urgent, self._urgent[:] = self._urgent[:], []
+        self._hurry = False
+        try:
+            for handle in urgent:
+                if not handle._cancelled:
+                    handle._run()
+        finally:
+            self._hurry = True
+
+    def _run_chosen(self) -> None:
+        """Run one thing, chosen from the tasks that are ready."""
+        ready = self._ready
+        if not ready:
+            return
+        if self._scheduler is not None and len(ready) > 1:
+            tasks: list[Any] = []
+            for handle in ready:
+                task = _task_of(handle)
+                if task is None or len(tasks) == WIDTH:
+                    break
+                tasks.append(task)
+            if len(tasks) > 1:
+                ready.rotate(-self._scheduler.choose("task", len(tasks), tasks))
+        handle = ready.popleft()
+        if handle._cancelled:
+            return
+        handle._run()
+        if self._urgent:
+            self._run_urgent()
+        if self._observer is not None:
+            task = _task_of(handle)
+            if task is not None:
+                where = "ends" if task.done() else place(frames(task.get_coro()))
+                self._observer.ran(f"{self.born.get(task, 0)} {task.get_name()}", where)
+
+    def _idle(self, run: VirtualAsyncioRun) -> None:
+        """Nothing can run: let something happen."""
+        self.rounds = 0
+        ready = self._ready
+        on_idle = run.watcher.on_idle
+        while not ready and not self._stopping:
+            if len(self.descriptors) > 1:
+                self._poll(0)
+                if ready:
+                    return
+            if on_idle() is Idle.AGAIN:
+                self._standstill.ends()
+            else:
+                self._poll(self._standstill.goes_on())
+            if self._urgent:
+                self._run_urgent()
+
+    def _poll(self, timeout: float) -> None:
+        self._process_events(self._selector.select(timeout))
+
+
+def _task_of(handle: Any) -> Any:
+    """The task of which a handle is a step; None for anything else."""
+    task = getattr(handle._callback, "__self__", None)
+    return task if isinstance(task, asyncio.Task) else None
+
+
+# One order, and the rounds of trio
+
+
+def _is_virtual() -> bool:
+    return isinstance(asyncio._get_running_loop(), VirtualLoop)
+
+
+def _wait_all_tasks_blocked(original: Any) -> Any:
+    async def wait_all_tasks_blocked(cls: Any) -> None:
+        loop = asyncio._get_running_loop()
+        if isinstance(loop, VirtualLoop):
+            assert loop._run is not None
+            await loop._run.watcher.settle()
+        else:
+            await original.__func__(cls)
+
+    return classmethod(wait_all_tasks_blocked)
+
+
+def _checkpoint(original: Any) -> Any:
+    async def checkpoint(cls: Any) -> None:
+        if _is_virtual():
+            await _CHECKPOINT
+        else:
+            await original.__func__(cls)
+
+    return classmethod(checkpoint)
+
+
+def _ordered(_: object) -> Any:
+    return OrderedSet
+
+
+_ORDER = "what is cancelled at one instant ends in an order that differs from run to run"
+_IDLE = "anyio.wait_all_tasks_blocked lets simulated time pass"
+_ROUNDS = "what happens at one instant may come in another order than on trio"
+
+
+def _sets() -> Iterable[Patch]:
+    for module in (anyio_backend, getattr(asyncio, "taskgroups", None), asyncio.tasks):
+        yield Patch(module, "set", _ordered, _ORDER, builtin=True)
+
+
+_shim = Shim(
+    "anyio or asyncio",
+    [
+        *_sets(),
+        Patch(AsyncIOBackend, "wait_all_tasks_blocked", _wait_all_tasks_blocked, _IDLE),
+        Patch(AsyncIOBackend, "checkpoint", _checkpoint, _ROUNDS),
+    ],
+)
+
+
+def uvloop_policy() -> bool:
+    """Whether uvloop was asked for, by the policy of the process."""
+    policy = getattr(asyncio.events, "_event_loop_policy", None)
+    return policy is not None and type(policy).__module__.partition(".")[0] in ("uvloop", "winloop")
+
+
+def options(world: Callable[[], World]) -> dict[str, Any]:
+    """What to pass to anyio for a run in virtual time."""
+    return {"debug": False, "loop_factory": lambda: VirtualLoop(world())}
