@@ -8,9 +8,11 @@ threads, while time is held, and for descriptors when nothing else can ever happ
 Timers are on the timeline of the simulated clock, between its sleepers, and go off one at a time,
 each when what the one before has set off has come to rest.
 
-How the rounds are made equal to trio's. When a task of a task group ends, or a scope is cancelled
-by a task inside of it, anyio puts a callback of its own into the queue, and what follows comes a
-round later than on trio. Such callbacks run at once, at the end of the step that has made them.
+How the rounds are made equal to trio's. When a task of a task group ends, anyio puts a callback
+into the queue, and what follows comes a round later than on trio: here, it runs at once. When a task
+begins to wait inside of a scope that was cancelled before, anyio finds it by going through all of
+its tasks once a round: here, it is cancelled at once. And a checkpoint that is cancelled raises in
+the round after the next, as that of trio does.
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ from weakref import WeakKeyDictionary
 
 import anyio._backends._asyncio as anyio_backend
 import anyio.lowlevel
-from anyio._backends._asyncio import AsyncIOBackend, CancelScope, TaskGroup
+from anyio._backends._asyncio import AsyncIOBackend, CancelScope, TaskGroup, _task_states
 
 from chrono_core._time import NANOSECONDS, to_ns
 
-from ._asyncio import _CHECKPOINT, AsyncioRun
+from ._asyncio import _CHECKPOINT, AsyncioRun, _cancelled
 from ._base import Idle, RealWait, Watcher, frames, place
 from ._shim import OrderedSet, Patch, Shim
 from ._virtual import WIDTH, Standstill, World
@@ -147,14 +149,6 @@ TASK_DONE = _done_callback()
 DELIVER = getattr(CancelScope, "_deliver_cancellation", None)
 
 
-def _is_plumbing(callback: Any) -> bool:
-    """Whether this is one of the callbacks by which anyio runs a round behind trio."""
-    kind = type(callback)
-    if kind is MethodType:
-        return callback.__func__ is DELIVER
-    return kind is FunctionType and callback.__code__ is TASK_DONE
-
-
 class VirtualLoop(asyncio.SelectorEventLoop):
     """The event loop of a simulation."""
 
@@ -176,8 +170,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.rounds = 0
         self._standstill = Standstill(world.held_up)
         self._newest = 0
-        self._urgent: list[Handle] = []
-        self._hurry = True
+        self._ended_tasks: list[Handle] = []
+        # For how many rounds more a task may be found to wait in a scope that was cancelled.
+        self._cancelling = 0
         self._run: VirtualAsyncioRun | None = None
         _shim.begin()
         try:
@@ -240,9 +235,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._closed:  # type: ignore[attr-defined]
             self._check_closed()  # type: ignore[attr-defined]
         handle = Handle(callback, args, self, context)
-        if self._hurry and _is_plumbing(callback):
-            self._urgent.append(handle)
+        kind = type(callback)
+        if kind is FunctionType and callback.__code__ is TASK_DONE:  # type: ignore[attr-defined]
+            self._ended_tasks.append(handle)
             return handle
+        if kind is MethodType and callback.__func__ is DELIVER:  # type: ignore[attr-defined]
+            # As long as something is being cancelled, anyio does this once a round.
+            self._cancelling = 2
         self._ready.append(handle)
         return handle
 
@@ -273,11 +272,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._world.start(run)
         ready = self._ready
         self.rounds += 1
+        if self._cancelling:
+            self._cancelling -= 1
         if not ready:
-            if self._urgent:
-                self._run_urgent()
-            else:
-                self._idle(run)
+            self._idle(run)
         else:
             if self.rounds >= run.livelock_after:
                 self.rounds = 0
@@ -287,24 +285,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._scheduler is not None or self._observer is not None:
             self._run_chosen()
             return
-        urgent = self._urgent
+        ended = self._ended_tasks
         for _ in range(len(ready)):
             handle = ready.popleft()
             if not handle._cancelled:
                 handle._run()
-                if urgent:
-                    self._run_urgent()
+                if ended or self._cancelling:
+                    self._finish(handle)
         handle = None
 
-    def _run_urgent(self) -> None:
-        urgent, self._urgent[:] = self._urgent[:], []
-        self._hurry = False
-        try:
-            for handle in urgent:
-                if not handle._cancelled:
-                    handle._run()
-        finally:
-            self._hurry = True
+    def _finish(self, handle: Any) -> None:
+        """Do what trio would have done by the end of this step."""
+        if self._cancelling:
+            task = _task_of(handle)
+            if task is not None and not task.done():
+                deliver_cancellation(task)
+        while self._ended_tasks:
+            ended = self._ended_tasks.pop(0)
+            if not ended._cancelled:
+                ended._run()
 
     def _run_chosen(self) -> None:
         """Run one thing, chosen from the tasks that are ready."""
@@ -324,8 +323,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if handle._cancelled:
             return
         handle._run()
-        if self._urgent:
-            self._run_urgent()
+        if self._ended_tasks or self._cancelling:
+            self._finish(handle)
         if self._observer is not None:
             task = _task_of(handle)
             if task is not None:
@@ -346,8 +345,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 self._standstill.ends()
             else:
                 self._poll(self._standstill.goes_on())
-            if self._urgent:
-                self._run_urgent()
 
     def _poll(self, timeout: float) -> None:
         self._process_events(self._selector.select(timeout))
@@ -378,14 +375,62 @@ def _wait_all_tasks_blocked(original: Any) -> Any:
     return classmethod(wait_all_tasks_blocked)
 
 
-def _checkpoint(original: Any) -> Any:
-    async def checkpoint(cls: Any) -> None:
-        if _is_virtual():
-            await _CHECKPOINT
-        else:
-            await original.__func__(cls)
+def _cancelled_scope(task: Any) -> Any:
+    """The innermost scope that was cancelled, and that the task is inside of."""
+    state = _task_states.get(task)
+    scope: Any = None if state is None else state.cancel_scope
+    while scope is not None and not scope._cancel_called:
+        scope = None if scope._shield else scope._parent_scope
+    return scope
 
-    return classmethod(checkpoint)
+
+def deliver_cancellation(task: Any) -> None:
+    """Cancel a task that is inside of a cancelled scope, as anyio would in the next round."""
+    origin = _cancelled_scope(task)
+    if origin is None or task._must_cancel:
+        return
+    waiter = task._fut_waiter
+    if isinstance(waiter, asyncio.Future) and waiter.done():
+        return
+    task.cancel(origin._cancel_reason)
+    if task is origin._host_task and origin._pending_uncancellations is not None:
+        origin._pending_uncancellations += 1
+
+
+async def checkpoint() -> None:
+    """Yield for one round; inside of a cancelled scope, raise in the round after it."""
+    await _CHECKPOINT
+    task = asyncio.current_task()
+    if _cancelled_scope(task) is not None:
+        deliver_cancellation(task)
+        await _cancelled()
+
+
+def _checkpoint(original: Any) -> Any:
+    async def backend_checkpoint(cls: Any) -> None:
+        await (checkpoint() if _is_virtual() else original.__func__(cls))
+
+    return classmethod(backend_checkpoint)
+
+
+def _checkpoint_if_cancelled(original: Any) -> Any:
+    async def checkpoint_if_cancelled(cls: Any) -> None:
+        if not _is_virtual():
+            await original.__func__(cls)
+        elif _cancelled_scope(asyncio.current_task()) is not None:
+            await checkpoint()
+
+    return classmethod(checkpoint_if_cancelled)
+
+
+def _sleep(original: Any) -> Any:
+    async def sleep(cls: Any, delay: float) -> None:
+        if delay <= 0 and _is_virtual():
+            await checkpoint()
+        else:
+            await original.__func__(cls, delay)
+
+    return classmethod(sleep)
 
 
 def _ordered(_: object) -> Any:
@@ -408,6 +453,8 @@ _shim = Shim(
         *_sets(),
         Patch(AsyncIOBackend, "wait_all_tasks_blocked", _wait_all_tasks_blocked, _IDLE),
         Patch(AsyncIOBackend, "checkpoint", _checkpoint, _ROUNDS),
+        Patch(AsyncIOBackend, "checkpoint_if_cancelled", _checkpoint_if_cancelled, _ROUNDS),
+        Patch(AsyncIOBackend, "sleep", _sleep, _ROUNDS),
     ],
 )
 
