@@ -146,6 +146,7 @@ def _done_callback() -> CodeType | None:
 
 
 TASK_DONE = _done_callback()
+GROUP = TASK_DONE.co_freevars.index("self") if TASK_DONE is not None else 0
 DELIVER = getattr(CancelScope, "_deliver_cancellation", None)
 
 
@@ -171,6 +172,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._standstill = Standstill(world.held_up)
         self._newest = 0
         self._ended_tasks: list[Handle] = []
+        # Who waits for the end of a task group, in which round that has come.
+        self._late: dict[Any, int] = {}
         # For how many rounds more a task may be found to wait in a scope that was cancelled.
         self._cancelling = 0
         self._run: VirtualAsyncioRun | None = None
@@ -285,10 +288,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._scheduler is not None or self._observer is not None:
             self._run_chosen()
             return
-        ended = self._ended_tasks
+        ended, late = self._ended_tasks, self._late
         for _ in range(len(ready)):
             handle = ready.popleft()
             if not handle._cancelled:
+                if late and self._is_late(handle):
+                    ready.append(handle)
+                    continue
                 handle._run()
                 if ended or self._cancelling:
                     self._finish(handle)
@@ -304,6 +310,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             ended = self._ended_tasks.pop(0)
             if not ended._cancelled:
                 ended._run()
+                group = ended._callback.__closure__[GROUP].cell_contents  # type: ignore[attr-defined]
+                waiting = group._on_completed_fut
+                if waiting is not None and waiting.cancelled() and not group._tasks:
+                    self._late[group.cancel_scope._host_task] = self.rounds
+
+    def _is_late(self, handle: Any) -> bool:
+        """Whether a task that waits for others, and was cancelled, has to wait for a round more.
+
+        On trio, the cancellation does not wake it; the end of the others does, in this round.
+        """
+        return self._late.pop(_task_of(handle), None) == self.rounds
 
     def _run_chosen(self) -> None:
         """Run one thing, chosen from the tasks that are ready."""
@@ -334,6 +351,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _idle(self, run: VirtualAsyncioRun) -> None:
         """Nothing can run: let something happen."""
         self.rounds = 0
+        self._late.clear()
         ready = self._ready
         on_idle = run.watcher.on_idle
         while not ready and not self._stopping:
