@@ -1,8 +1,8 @@
 """`python -m tests.simulation.bugs`: look for every bug, by every strategy, on every backend.
 
-Prints in how many runs each was found, how many choices are left of it, and the line that replays
-it, which is tried. The exit code is 1 if one is not found, if its replay does not fail, or if the
-program fails in the usual order.
+Prints in how many runs each was found, how many choices of its simplest run are not the usual ones,
+and the line that replays that run, which is tried. The exit code is 1 if one is not found, if its
+replay does not fail, or if the program fails in the usual order.
 """
 
 from __future__ import annotations
@@ -50,8 +50,10 @@ def _find(bug: Bug, backend: str, strategy: str, options: argparse.Namespace) ->
     except ExplorationFailure as failure:
         seconds = perf_counter() - started
         replays = _replays(bug, backend, failure)
+        runs = failure.seed - options.seed + 1
+        left = sum(1 for _, value, _ in failure.choices if value)
         print(
-            f"{head} run {failure.runs:4}  {len(failure.choices):2} choices  {seconds:5.2f} s  "
+            f"{head} {runs:4} runs  {left} of {len(failure.choices):2} choices  {seconds:5.2f} s  "
             f"{'replays' if replays else 'DOES NOT REPLAY'}  {failure.replay}",
             flush=True,
         )

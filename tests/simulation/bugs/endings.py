@@ -18,10 +18,11 @@ async def sent_to_who_has_left() -> None:
     async def subscribe(times: int) -> None:
         send, receive = anyio.create_memory_object_stream[int](10)
         subscribers.append(send)
-        async with send:
+        async with send, receive:
             for _ in range(times):
                 await checkpoint()
             await receive.aclose()
+            await checkpoint()  # it says good-bye
             subscribers.remove(send)
 
     async def publish() -> None:

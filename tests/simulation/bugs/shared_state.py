@@ -87,7 +87,8 @@ async def initialised_twice() -> None:
         return connection
 
     async def use(after: float) -> None:
-        await anyio.sleep(after)
+        if after:
+            await anyio.sleep(after)
         await connect()
 
     async with anyio.create_task_group() as tasks:

@@ -106,7 +106,7 @@ async def batches(trace: Write, clock: Clock) -> None:
     async def forward(numbers: list[int]) -> list[int]:
         log("computes", *numbers)
         await clock.sleep(0.2)
-        if 13 in numbers:
+        if 11 in numbers:
             raise ValueError("unlucky")
         return [number * 10 for number in numbers]
 

@@ -186,6 +186,10 @@ class VirtualAgenda(Agenda):
         if simulation.last is not None and timeline.now > simulation.last:
             simulation.overran()
             return Idle.AGAIN
+        # What mostly happens, without the detour.
+        alone = len(self._drives) == 1 and not (self._settling or timeline.holds)
+        if alone and not self._run.outside() and timeline.wake_next(simulation.last):  # type: ignore[attr-defined]
+            return Idle.AGAIN
         return super().on_idle()
 
 

@@ -16,27 +16,27 @@ PATIENCE = 10.0
 class Standstill:
     """How long simulated time has been waiting for what is real."""
 
-    __slots__ = ("_patience", "_since", "_tell")
+    __slots__ = ("_patience", "_tell", "since")
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self._tell = tell
-        self._since = 0.0
+        self.since = 0.0
         self._patience = PATIENCE
 
     def ends(self) -> None:
         """Something has happened."""
-        self._since = 0.0
+        self.since = 0.0
         self._patience = PATIENCE
 
     def goes_on(self) -> float:
         """Seconds to wait, until this is to be called again."""
         now = time.monotonic()
-        if not self._since:
-            self._since = now
-        elif now - self._since >= self._patience:
+        if not self.since:
+            self.since = now
+        elif now - self.since >= self._patience:
             self._patience *= 2
             self._tell()
-        return self._since + self._patience - now
+        return self.since + self._patience - now
 
 
 class Scheduler(Protocol):

@@ -9,10 +9,10 @@ Timers are on the timeline of the simulated clock, between its sleepers, and go 
 each when what the one before has set off has come to rest.
 
 How the rounds are made equal to trio's. When a task of a task group ends, anyio puts a callback
-into the queue, and what follows comes a round later than on trio: here, it runs at once. When a task
-begins to wait inside of a scope that was cancelled before, anyio finds it by going through all of
-its tasks once a round: here, it is cancelled at once. And a checkpoint that is cancelled raises in
-the round after the next, as that of trio does.
+into the queue, and what follows comes a round later than on trio: here, it runs at once. Where a
+task begins to wait inside of a scope that was cancelled before, anyio finds it by going through all
+of its tasks once a round: here, it is cancelled at once. And a checkpoint that is cancelled raises
+in the round after the next, as that of trio does.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 from asyncio.events import Handle, TimerHandle
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from math import inf
 from types import CodeType, FunctionType, MethodType
 from typing import Any
@@ -33,7 +34,7 @@ from chrono_core._time import NANOSECONDS, to_ns
 
 from ._asyncio import _CHECKPOINT, AsyncioRun, _cancelled
 from ._base import Idle, RealWait, Watcher, frames, place
-from ._shim import OrderedSet, Patch, Shim
+from ._shim import OrderedSet, Patch, Shim, ordered
 from ._virtual import WIDTH, Standstill, World
 
 # Between so many rounds, the loop looks at its selector at least once.
@@ -66,23 +67,31 @@ class VirtualAsyncioRun(AsyncioRun):
 
     def threads_in_flight(self) -> int:
         loop: Any = self._loop
+        jobs: int = loop.jobs
+        if not loop.uses_workers:
+            return jobs
         if self._workers is None:
-            variables = anyio.lowlevel._run_vars.get(loop)
-            if not variables:
-                return int(loop.jobs)
-            for key, value in variables.items():
-                name = getattr(key, "_name", key)
-                if name == "_threadpool_workers":
+            for key, value in anyio.lowlevel._run_vars.get(loop, {}).items():
+                if key._name == "_threadpool_workers":
                     self._workers = value
-                elif name == "_threadpool_idle_workers":
+                elif key._name == "_threadpool_idle_workers":
                     self._idle_workers = value
             if self._workers is None:
-                return int(loop.jobs)
-        return int(loop.jobs) + len(self._workers) - len(self._idle_workers)
+                return jobs
+        return jobs + len(self._workers) - len(self._idle_workers)
 
     def maybe_real_waits(self) -> bool:
         loop: Any = self._loop
         return len(loop.descriptors) > 1
+
+    def outside(self) -> bool:
+        """Whether anything real is under way."""
+        loop: Any = self._loop
+        return (
+            len(loop.descriptors) > 1
+            or bool(loop.jobs)
+            or (loop.uses_workers and bool(self.threads_in_flight()))
+        )
 
     def real_waits(self, drivers: list[Any]) -> list[RealWait]:
         return self._descriptor_waits()
@@ -107,19 +116,43 @@ class VirtualAsyncioRun(AsyncioRun):
         raise error
 
 
+class Step(Handle):
+    """A handle of the loop, made without asking whether it is in debug mode."""
+
+    __slots__ = ()
+
+    def __init__(self, callback: Any, args: Any, loop: Any, context: Any) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
 class Timer(TimerHandle):
     """A timer of the loop, among the sleepers of the clock."""
 
     __slots__ = ()
 
-    _scheduled: bool
     _when: float
-    _cancelled: bool
-    _loop: Any
+    _scheduled: bool
+
+    def __init__(self, when: float, callback: Any, args: Any, loop: Any, context: Any) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop: Any = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+        self._when = when
+        self._scheduled = False
 
     @property
     def task(self) -> Any:
-        owner = getattr(self._callback, "__self__", None)  # type: ignore[attr-defined]
+        owner = getattr(self._callback, "__self__", None)
         return getattr(owner, "_host_task", None) or getattr(owner, "_task", None)
 
     @property
@@ -167,6 +200,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # Two floats may be one nanosecond: who waited for the greater must not find it to come.
         self.floor = -inf
         self.jobs = 0
+        self.uses_workers = False
         self.born: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self.rounds = 0
         self._standstill = Standstill(world.held_up)
@@ -185,7 +219,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             raise
         self._scheduler = world.scheduler
         self._observer = world.observer
-        self.descriptors = self._selector.get_map()
+        # Of its mapping, the length takes longer to read.
+        self.descriptors: Any = getattr(self._selector, "_fd_to_key", self._selector.get_map())
 
     def _end(self) -> None:
         if not self._ended:
@@ -205,12 +240,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         now = self._timeline.now / NANOSECONDS
         return now if now > self.floor else self.floor
 
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> TimerHandle:
+        if delay is None:
+            raise TypeError("delay must not be None")
+        return self.call_at(self.time() + delay, callback, *args, context=context)
+
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
     ) -> TimerHandle:
         if when is None:
             raise TypeError("when cannot be None")
-        self._check_closed()  # type: ignore[attr-defined]
+        if self._closed:  # type: ignore[attr-defined]
+            self._check_closed()  # type: ignore[attr-defined]
         timer = Timer(when, callback, args, self, context)
         timeline = self._timeline
         if when == inf:
@@ -239,7 +282,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._check_closed()  # type: ignore[attr-defined]
         handle = Handle(callback, args, self, context)
         kind = type(callback)
-        if kind is FunctionType and callback.__code__ is TASK_DONE:  # type: ignore[attr-defined]
+        if kind is FunctionType and callback.__code__ is TASK_DONE:
             self._ended_tasks.append(handle)
             return handle
         if kind is MethodType and callback.__func__ is DELIVER:  # type: ignore[attr-defined]
@@ -273,32 +316,52 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             run = self._run = VirtualAsyncioRun(self)
             self.__dict__["_chrono_run"] = run
             self._world.start(run)
-        ready = self._ready
-        self.rounds += 1
-        if self._cancelling:
-            self._cancelling -= 1
-        if not ready:
-            self._idle(run)
-        else:
-            if self.rounds >= run.livelock_after:
+        self._poll(0)
+        one_by_one = self._scheduler is not None or self._observer is not None
+        ready, ended, late = self._ready, self._ended_tasks, self._late
+        for _ in range(ROUNDS_PER_POLL):
+            if not ready:
+                self._idle(run)
+            elif self.rounds >= run.livelock_after:
                 self.rounds = 0
                 run.watcher.on_livelock(run._runnable())
-            if len(self.descriptors) > 1 or not self.rounds % ROUNDS_PER_POLL:
+            if len(self.descriptors) > 1:
                 self._poll(0)
-        if self._scheduler is not None or self._observer is not None:
-            self._run_chosen()
-            return
-        ended, late = self._ended_tasks, self._late
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if not handle._cancelled:
+            self.rounds += 1
+            if self._cancelling:
+                self._cancelling -= 1
+            if one_by_one:
+                self._run_chosen()
+                if self._stopping:
+                    return
+                continue
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                if handle._cancelled:
+                    continue
                 if late and self._is_late(handle):
                     ready.append(handle)
                     continue
-                handle._run()
+                try:
+                    handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self._report(handle, error)
                 if ended or self._cancelling:
                     self._finish(handle)
-        handle = None
+            if self._stopping:
+                return
+
+    def _report(self, handle: Any, error: BaseException) -> None:
+        """A callback has failed: as `Handle._run` would."""
+        self.call_exception_handler(
+            {
+                "message": f"Exception in callback {handle!r}",
+                "exception": error,
+                "handle": handle,
+            }
+        )
 
     def _finish(self, handle: Any) -> None:
         """Do what trio would have done by the end of this step."""
@@ -351,7 +414,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _idle(self, run: VirtualAsyncioRun) -> None:
         """Nothing can run: let something happen."""
         self.rounds = 0
-        self._late.clear()
+        if self._late:
+            self._late.clear()
         ready = self._ready
         on_idle = run.watcher.on_idle
         while not ready and not self._stopping:
@@ -359,10 +423,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 self._poll(0)
                 if ready:
                     return
-            if on_idle() is Idle.AGAIN:
-                self._standstill.ends()
-            else:
+            if on_idle() is not Idle.AGAIN:
                 self._poll(self._standstill.goes_on())
+            elif self._standstill.since:
+                self._standstill.ends()
 
     def _poll(self, timeout: float) -> None:
         self._process_events(self._selector.select(timeout))
@@ -451,18 +515,26 @@ def _sleep(original: Any) -> Any:
     return classmethod(sleep)
 
 
-def _ordered(_: object) -> Any:
-    return OrderedSet
+def _worker_thread(original: Any) -> Any:
+    async def run_sync_in_worker_thread(cls: Any, *args: Any, **options: Any) -> Any:
+        loop = asyncio._get_running_loop()
+        if isinstance(loop, VirtualLoop):
+            loop.uses_workers = True
+        return await original.__func__(cls, *args, **options)
+
+    return classmethod(run_sync_in_worker_thread)
 
 
+_THREADS = "simulated time does not wait for the worker threads of anyio"
 _ORDER = "what is cancelled at one instant ends in an order that differs from run to run"
 _IDLE = "anyio.wait_all_tasks_blocked lets simulated time pass"
 _ROUNDS = "what happens at one instant may come in another order than on trio"
 
 
 def _sets() -> Iterable[Patch]:
-    for module in (anyio_backend, getattr(asyncio, "taskgroups", None), asyncio.tasks):
-        yield Patch(module, "set", _ordered, _ORDER, builtin=True)
+    for module in (anyio_backend, getattr(asyncio, "taskgroups", None)):
+        yield Patch(module, "set", lambda _: ordered, _ORDER, builtin=True)
+    yield Patch(asyncio.tasks, "set", lambda _: OrderedSet, _ORDER, builtin=True)
 
 
 _shim = Shim(
@@ -473,6 +545,7 @@ _shim = Shim(
         Patch(AsyncIOBackend, "checkpoint", _checkpoint, _ROUNDS),
         Patch(AsyncIOBackend, "checkpoint_if_cancelled", _checkpoint_if_cancelled, _ROUNDS),
         Patch(AsyncIOBackend, "sleep", _sleep, _ROUNDS),
+        Patch(AsyncIOBackend, "run_sync_in_worker_thread", _worker_thread, _THREADS),
     ],
 )
 

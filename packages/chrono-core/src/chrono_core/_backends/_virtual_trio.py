@@ -25,19 +25,23 @@ import trio.testing
 from chrono_core._time import NANOSECONDS, to_ns
 
 from ._base import Idle, RealWait, Watcher, frames, place
-from ._shim import BackwardSet, OrderedSet, Patch, Shim
+from ._shim import Backward, Ordered, Patch, Shim
 from ._trio import TrioRun, _family, _order, _run, _scopes
 from ._virtual import WIDTH, Standstill, World
+
+# What trio counts the threads by that somebody waits for.
+_THREADS = getattr(trio._threads, "_active_threads_local", None)
 
 
 class VirtualTrioRun(TrioRun):
     """A run in virtual time: the runner itself tells when it is idle."""
 
-    __slots__ = ("_virtual_runner",)
+    __slots__ = ("_registered", "_virtual_runner")
 
     def __init__(self, runner: Any) -> None:
         super().__init__(runner.trio_token or trio.lowlevel.current_trio_token())
         self._virtual_runner = runner
+        self._registered = getattr(runner.io_manager, "_registered", ())
 
     @property
     def _runner(self) -> Any:
@@ -54,10 +58,16 @@ class VirtualTrioRun(TrioRun):
         return anyio.move_on_after(seconds)
 
     def threads_in_flight(self) -> int:
-        return max(trio.testing.active_thread_count(), self._limiter.borrowed_tokens)
+        # Threads that are waited for, with any limiter; and those that are not, with the default.
+        waited = self._virtual_runner._locals.get(_THREADS)
+        return max(waited.count if waited is not None else 0, self._limiter.borrowed_tokens)
 
     def maybe_real_waits(self) -> bool:
         return self._has_descriptors()
+
+    def outside(self) -> bool:
+        """Whether anything real is under way."""
+        return len(self._registered) > 1 or bool(self.threads_in_flight())
 
     def real_waits(self, drivers: list[Any]) -> list[RealWait]:
         return self._descriptor_waits()
@@ -112,12 +122,14 @@ class _Deadline:
         return True
 
 
+_Reason: Any = getattr(trio._core._run, "CancelReason", None)
+
+
 def _cancel(scope: Any) -> None:
-    reason = getattr(trio._core._run, "CancelReason", None)
-    if reason is None:
+    if _Reason is None:
         scope.cancel()
     else:
-        scope._cancel(reason(source="deadline"))
+        scope._cancel(_Reason(source="deadline"))
 
 
 class Deadlines:
@@ -235,14 +247,16 @@ class VirtualClock(trio.abc.Clock):
             return inf  # trio wakes them, since that is longer than they wait
         if runner.entry_queue.size():
             return 0
-        if not self._polled and self.run.maybe_real_waits():
+        if not self._polled and len(self.run._registered) > 1:
             self._polled = True
             return 0
         self._polled = False
+        on_idle = self.run.watcher.on_idle
         while True:
-            if self.run.watcher.on_idle() is not Idle.AGAIN:
+            if on_idle() is not Idle.AGAIN:
                 return self._standstill.goes_on()
-            self._standstill.ends()
+            if self._standstill.since:
+                self._standstill.ends()
             if runner.runq or runner.waiting_for_idle or runner.entry_queue.size():
                 return 0
 
@@ -277,8 +291,8 @@ class _Observe(trio.abc.Instrument):
 def _ordered_status(original: Any) -> Any:
     def __attrs_post_init__(self: Any) -> None:
         # Children are put on a stack, so the first has to come last.
-        self._children = BackwardSet(self._children)
-        self._tasks = OrderedSet(self._tasks)
+        self._children = Backward()
+        self._tasks = Ordered()
         original(self)
 
     return __attrs_post_init__
@@ -287,7 +301,7 @@ def _ordered_status(original: Any) -> Any:
 def _ordered_event(original: Any) -> Any:
     def __init__(self: Any) -> None:
         original(self)
-        self._tasks = OrderedSet()
+        self._tasks = Ordered()
 
     return __init__
 
