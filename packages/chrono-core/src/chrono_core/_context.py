@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
@@ -12,7 +13,17 @@ from ._clock import Clock
 from ._event import StopEvent
 
 if TYPE_CHECKING:
+    import random
+
     from ._supervisor import Supervisor
+
+
+def new_rng() -> random.Random:
+    """A generator without a seed."""
+    # Few daemons throw dice, and those who do not should not wait for this import.
+    import random
+
+    return random.Random()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,17 @@ class Context:
     name: str
     supervisor: Supervisor
     stop_event: StopEvent
+    _rng: Callable[[], random.Random] = field(default=new_rng, repr=False, compare=False)
+
+    @property
+    def rng(self) -> random.Random:
+        """The daemon's own random generator, which goes on where it was after a restart.
+
+        In a simulation, it is made of the seed and the daemon's name, so that another daemon more
+        or less changes nothing for this one; without a seed, of 0. On a `SimClock` outside of
+        `simulate`, it is that of seed 0, too. In real time, it has no seed.
+        """
+        return self._rng()
 
     @property
     def stopping(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -12,11 +12,15 @@ from ._agenda import Agenda
 from ._ambient import ambient
 from ._backends import Run
 from ._clock import Clock
+from ._context import new_rng
 from ._event import Event, Pulse
 from ._exceptions import DaemonError
 from ._health import DaemonHealth
 from ._simclock import SimClock
 from ._unit import Unit
+
+if TYPE_CHECKING:
+    import random
 
 # How many daemons that have ended are still shown.
 REMEMBERED = 128
@@ -72,6 +76,15 @@ class Host:
     @property
     def agenda(self) -> Agenda:
         return Agenda.of(self.run)
+
+    def new_rng(self, name: str) -> random.Random:
+        """A random generator for the daemon of this name."""
+        if not self.simulated and self.run.simulation is None:
+            return new_rng()
+        import random  # see new_rng
+
+        seed = 0 if self.run.simulation is None else self.run.simulation.seed
+        return random.Random(f"{seed} {name}")
 
     @property
     def broken(self) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import random
 import warnings
 from typing import Any
 
 import anyio
 
+from . import _faulty
 from ._agenda import NOBODY, Agenda, Drive, Step
 from ._backends import Idle, Run, standing
 from ._choices import Recorder
@@ -19,6 +19,8 @@ from ._exceptions import (
     SimulationLivelock,
     SimulationStalled,
 )
+from ._faults import Faults
+from ._faulty import Fate, faulty_clock
 from ._simclock import SimClock
 from ._time import to_ns
 from ._timeline import Timeline
@@ -48,7 +50,7 @@ class Simulation:
         limit: float | None,
         recorder: Recorder,
         explores: bool,
-        faults: Any = None,
+        faults: Faults | None = None,
         observer: Any = None,
     ) -> None:
         self.clock = clock
@@ -66,15 +68,13 @@ class Simulation:
         self._shields_broken = False
         self._run: Any = None
 
-    def random(self, name: str) -> random.Random:
-        """A generator for the daemon of this name."""
-        return random.Random(f"{self.seed} {name}")
-
     # Told by the event loop
 
     def begin(self) -> None:
         """An event loop is made for it."""
         occupy(self.clock, self)
+        if self.faults is not None:
+            _faulty.begin()
 
     def start(self, run: Run) -> None:
         """The event loop runs."""
@@ -93,6 +93,8 @@ class Simulation:
 
     def end(self) -> None:
         """The event loop is gone."""
+        if self.faults is not None:
+            _faulty.end()
         self.timeline.choose = None
         self.timeline.forget_all()
         leave(self.clock, self)
@@ -118,6 +120,13 @@ class Simulation:
     def clear(self) -> None:
         """The program is over: cancel what it has left running, in order."""
         self._run.cancel_leftovers()
+
+    def meets(self, unit: Any) -> Any:
+        """A daemon is about to start: its clock."""
+        if self.faults is None:
+            return unit.clock
+        unit.fate = Fate(self, unit.name)
+        return faulty_clock(self, unit.clock)
 
     # What goes wrong
 
