@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,14 +15,6 @@ if TYPE_CHECKING:
     import random
 
     from ._supervisor import Supervisor
-
-
-def new_rng() -> random.Random:
-    """A generator without a seed."""
-    # Few daemons throw dice, and those who do not should not wait for this import.
-    import random
-
-    return random.Random()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +38,6 @@ class Context:
     name: str
     supervisor: Supervisor
     stop_event: StopEvent
-    _rng: Callable[[], random.Random] = field(default=new_rng, repr=False, compare=False)
 
     @property
     def rng(self) -> random.Random:
@@ -55,9 +45,10 @@ class Context:
 
         In a simulation, it is made of the seed and the daemon's name, so that another daemon more
         or less changes nothing for this one; without a seed, of 0. On a `SimClock` outside of
-        `simulate`, it is that of seed 0, too. In real time, it has no seed.
+        `simulate`, it is that of seed 0, too. In real time, it has no seed. It is there for as long
+        as the daemon is.
         """
-        return self._rng()
+        return self.supervisor._rng_of(self.name)
 
     @property
     def stopping(self) -> bool:

@@ -12,7 +12,6 @@ from ._agenda import Agenda
 from ._ambient import ambient
 from ._backends import Run
 from ._clock import Clock
-from ._context import new_rng
 from ._event import Event, Pulse
 from ._exceptions import DaemonError
 from ._health import DaemonHealth
@@ -79,10 +78,11 @@ class Host:
 
     def new_rng(self, name: str) -> random.Random:
         """A random generator for the daemon of this name."""
-        if not self.simulated and self.run.simulation is None:
-            return new_rng()
-        import random  # see new_rng
+        # Few daemons throw dice, and those who do not should not wait for this import.
+        import random
 
+        if not self.simulated and self.run.simulation is None:
+            return random.Random()
         seed = 0 if self.run.simulation is None else self.run.simulation.seed
         return random.Random(f"{seed} {name}")
 

@@ -289,7 +289,6 @@ class Unit:
             name=self.name,
             supervisor=host.supervisor,
             stop_event=self.stop_event,
-            _rng=self.rng,
         )
         self._phase = "on_start"
         try:

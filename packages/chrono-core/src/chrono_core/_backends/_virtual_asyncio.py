@@ -305,6 +305,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._job_done)
         return future
 
+    async def shutdown_default_executor(self, *args: Any, **options: Any) -> None:
+        self.jobs += 1
+        try:
+            await super().shutdown_default_executor(*args, **options)
+        finally:
+            self.jobs -= 1
+
     def _job_done(self, _: object) -> None:
         self.jobs -= 1
 
@@ -316,17 +323,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             run = self._run = VirtualAsyncioRun(self)
             self.__dict__["_chrono_run"] = run
             self._world.start(run)
-        self._poll(0)
+        if len(self.descriptors) <= 1:
+            self._poll(0)  # for what comes from signals and other threads
         one_by_one = self._scheduler is not None or self._observer is not None
         ready, ended, late = self._ready, self._ended_tasks, self._late
         for _ in range(ROUNDS_PER_POLL):
             if not ready:
                 self._idle(run)
-            elif self.rounds >= run.livelock_after:
+            elif len(self.descriptors) > 1:
+                self._poll(0)
+            if self.rounds >= run.livelock_after:
                 self.rounds = 0
                 run.watcher.on_livelock(run._runnable())
-            if len(self.descriptors) > 1:
-                self._poll(0)
             self.rounds += 1
             if self._cancelling:
                 self._cancelling -= 1
