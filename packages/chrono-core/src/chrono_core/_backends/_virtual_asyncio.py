@@ -18,6 +18,7 @@ in the round after the next, as that of trio does.
 from __future__ import annotations
 
 import asyncio
+import threading
 from asyncio.events import Handle, TimerHandle
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
@@ -28,7 +29,7 @@ from weakref import WeakKeyDictionary
 
 import anyio._backends._asyncio as anyio_backend
 import anyio.lowlevel
-from anyio._backends._asyncio import AsyncIOBackend, CancelScope, TaskGroup, _task_states
+from anyio._backends._asyncio import AsyncIOBackend, CancelScope, TaskGroup, WorkerThread, _task_states
 
 from chrono_core._time import NANOSECONDS, to_ns
 
@@ -78,7 +79,8 @@ class VirtualAsyncioRun(AsyncioRun):
                     self._idle_workers = value
             if self._workers is None:
                 return jobs
-        return jobs + len(self._workers) - len(self._idle_workers)
+        # A thread that waits for what it has the event loop do is not at work.
+        return jobs + len(self._workers) - len(self._idle_workers) - int(loop.visitors)
 
     def maybe_real_waits(self) -> bool:
         loop: Any = self._loop
@@ -201,6 +203,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.floor = -inf
         self.jobs = 0
         self.uses_workers = False
+        self.visitors = 0
         self.born: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self.rounds = 0
         self._standstill = Standstill(world.held_up)
@@ -533,6 +536,27 @@ def _worker_thread(original: Any) -> Any:
     return classmethod(run_sync_in_worker_thread)
 
 
+def _from_thread(original: Any) -> Any:
+    def run_async_from_thread(cls: Any, func: Any, args: Any, token: Any) -> Any:
+        if not isinstance(threading.current_thread(), WorkerThread):
+            return original.__func__(cls, func, args, token)
+
+        async def visit(*args: Any) -> Any:
+            loop = asyncio._get_running_loop()
+            if not isinstance(loop, VirtualLoop):
+                return await func(*args)
+            loop.visitors += 1
+            try:
+                return await func(*args)
+            finally:
+                loop.visitors -= 1
+
+        return original.__func__(cls, visit, args, token)
+
+    return classmethod(run_async_from_thread)
+
+
+_VISITORS = "simulated time stands still while a worker thread waits for the event loop"
 _THREADS = "simulated time does not wait for the worker threads of anyio"
 _ORDER = "what is cancelled at one instant ends in an order that differs from run to run"
 _IDLE = "anyio.wait_all_tasks_blocked lets simulated time pass"
@@ -554,6 +578,7 @@ _shim = Shim(
         Patch(AsyncIOBackend, "checkpoint_if_cancelled", _checkpoint_if_cancelled, _ROUNDS),
         Patch(AsyncIOBackend, "sleep", _sleep, _ROUNDS),
         Patch(AsyncIOBackend, "run_sync_in_worker_thread", _worker_thread, _THREADS),
+        Patch(AsyncIOBackend, "run_async_from_thread", _from_thread, _VISITORS),
     ],
 )
 

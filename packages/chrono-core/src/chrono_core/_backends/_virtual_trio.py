@@ -36,11 +36,12 @@ _THREADS = getattr(trio._threads, "_active_threads_local", None)
 class VirtualTrioRun(TrioRun):
     """A run in virtual time: the runner itself tells when it is idle."""
 
-    __slots__ = ("_registered", "_virtual_runner")
+    __slots__ = ("_registered", "_virtual_runner", "visitors")
 
     def __init__(self, runner: Any) -> None:
         super().__init__(runner.trio_token or trio.lowlevel.current_trio_token())
         self._virtual_runner = runner
+        self.visitors = 0
         self._registered = getattr(runner.io_manager, "_registered", ())
 
     @property
@@ -60,7 +61,9 @@ class VirtualTrioRun(TrioRun):
     def threads_in_flight(self) -> int:
         # Threads that are waited for, with any limiter; and those that are not, with the default.
         waited = self._virtual_runner._locals.get(_THREADS)
-        return max(waited.count if waited is not None else 0, self._limiter.borrowed_tokens)
+        count = max(waited.count if waited is not None else 0, self._limiter.borrowed_tokens)
+        # A thread that waits for what it has the event loop do is not at work.
+        return int(count) - self.visitors
 
     def maybe_real_waits(self) -> bool:
         return self._has_descriptors()
@@ -306,6 +309,30 @@ def _ordered_event(original: Any) -> Any:
     return __init__
 
 
+def _message(original: Any) -> Any:
+    def __init__(self: Any, *args: Any) -> None:
+        original(self, *args)
+        from_worker = hasattr(trio._threads.PARENT_TASK_DATA, "token")
+        object.__setattr__(self, "_from_worker", from_worker)
+
+    return __init__
+
+
+def _visit(original: Any) -> Any:
+    async def unprotected_afn(self: Any) -> Any:
+        clock = trio.lowlevel.current_task()._runner.clock
+        if not (isinstance(clock, VirtualClock) and self._from_worker):
+            return await original(self)
+        clock.run.visitors += 1
+        try:
+            return await original(self)
+        finally:
+            clock.run.visitors -= 1
+
+    return unprotected_afn
+
+
+_VISITORS = "simulated time stands still while a worker thread waits for the event loop"
 _ORDER = "what is cancelled at one instant ends in an order that differs from run to run"
 _EVENTS = "who waits for one event is woken in an order that differs from run to run"
 
@@ -315,6 +342,11 @@ def _patches() -> Iterable[Patch]:
     yield Patch(status, "__attrs_post_init__", _ordered_status, _ORDER)
     tasks = "_tasks" in getattr(trio.Event, "__slots__", ())
     yield Patch(trio.Event if tasks else None, "__init__", _ordered_event, _EVENTS)
+    message = getattr(trio._threads, "Run", None)
+    if not hasattr(message, "unprotected_afn"):
+        message = None
+    yield Patch(message, "__init__", _message, _VISITORS)
+    yield Patch(message, "unprotected_afn", _visit, _VISITORS)
 
 
 _shim = Shim("trio", _patches())
