@@ -201,7 +201,7 @@ def frames(coroutine: Any) -> list[FrameType]:
 _PLUMBING = ("asyncio", "anyio", "trio", __name__.partition(".")[0], "contextlib")
 
 
-def _is_plumbing(code: CodeType) -> bool:
+def is_plumbing(code: CodeType) -> bool:
     """Whether this is the event loop's own code, or ours."""
     for name in _PLUMBING:
         file = getattr(sys.modules.get(name), "__file__", None)
@@ -218,7 +218,7 @@ def _is_plumbing(code: CodeType) -> bool:
 def user_line(stack: list[FrameType]) -> tuple[str, int]:
     """Where the innermost frame stands that is neither the event loop's nor ours."""
     for frame in reversed(stack):
-        if not _is_plumbing(frame.f_code):
+        if not is_plumbing(frame.f_code):
             return frame.f_code.co_filename, frame.f_lineno
     if stack:
         return stack[-1].f_code.co_filename, stack[-1].f_lineno
@@ -237,12 +237,12 @@ def standing(coroutine: Any) -> str:
     filename, lineno = user_line(stack)
     for frame in reversed(stack):
         subject = getattr(frame.f_locals.get("waiter"), "subject", None)
-        if subject is not None and _is_plumbing(frame.f_code):
+        if subject is not None and is_plumbing(frame.f_code):
             return f"{subject} at {filename}:{lineno}"
     # The call that the user has made says more than what that does inside.
     inside = [frame.f_code.co_qualname for frame in stack]
     for n in range(len(stack) - 1, -1, -1):
-        if not _is_plumbing(stack[n].f_code):
+        if not is_plumbing(stack[n].f_code):
             return f"{(inside[n + 1 :] or ['a bare yield'])[0]} at {filename}:{lineno}"
     inside = [name for name in inside if name not in _MACHINERY]
     return f"{(inside or ['something'])[-1]} at {filename}:{lineno}"
@@ -258,7 +258,7 @@ def waiting_on(coroutine: Any) -> str | None:
     if not stack:
         return None
     for frame in reversed(stack):
-        waiter = frame.f_locals.get("waiter") if _is_plumbing(frame.f_code) else None
+        waiter = frame.f_locals.get("waiter") if is_plumbing(frame.f_code) else None
         subject = getattr(waiter, "subject", None)
         if subject is not None:
             return str(subject)

@@ -29,7 +29,13 @@ from weakref import WeakKeyDictionary
 
 import anyio._backends._asyncio as anyio_backend
 import anyio.lowlevel
-from anyio._backends._asyncio import AsyncIOBackend, CancelScope, TaskGroup, WorkerThread, _task_states
+from anyio._backends._asyncio import (
+    AsyncIOBackend,
+    CancelScope,
+    TaskGroup,
+    WorkerThread,
+    _task_states,
+)
 
 from chrono_core._time import NANOSECONDS, to_ns
 

@@ -24,10 +24,10 @@ import trio.testing
 
 from chrono_core._time import NANOSECONDS, to_ns
 
-from ._base import Idle, RealWait, Watcher, frames, place
+from ._base import Idle, RealWait, Watcher, frames, is_plumbing, place
 from ._shim import Backward, Ordered, Patch, Shim
 from ._trio import TrioRun, _family, _order, _run, _scopes
-from ._virtual import WIDTH, Standstill, World
+from ._virtual import PATIENCE, WIDTH, Standstill, World
 
 # What trio counts the threads by that somebody waits for.
 _THREADS = getattr(trio._threads, "_active_threads_local", None)
@@ -85,6 +85,14 @@ class VirtualTrioRun(TrioRun):
 
     def cancel_leftovers(self) -> None:
         """Nurseries leave nothing."""
+
+    def is_between_tests(self) -> bool:
+        """Whether the main task waits for its host, which has nothing for it to do just now.
+
+        So does the test runner of anyio: it is no stall, and no time passes meanwhile.
+        """
+        stack = frames(self._runner.main_task.coro) if self._runner.main_task else []
+        return all(is_plumbing(frame.f_code) for frame in stack)
 
     def interrupt(self, error: BaseException) -> None:
         """Throw an error into the main task, where no scope is around it."""
@@ -246,6 +254,8 @@ class VirtualClock(trio.abc.Clock):
         if deadline == -inf:
             return 0
         runner = self._runner
+        if runner.is_guest and self.run.is_between_tests():
+            return PATIENCE
         if runner.waiting_for_idle:
             return inf  # trio wakes them, since that is longer than they wait
         if runner.entry_queue.size():
