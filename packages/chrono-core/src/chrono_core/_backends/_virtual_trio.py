@@ -24,7 +24,7 @@ import trio.testing
 
 from chrono_core._time import NANOSECONDS, to_ns
 
-from ._base import Idle, RealWait, Watcher, frames, is_plumbing, place
+from ._base import Idle, RealWait, Watcher, frames, place
 from ._shim import Backward, Ordered, Patch, Shim
 from ._trio import TrioRun, _family, _order, _run, _scopes
 from ._virtual import PATIENCE, WIDTH, Standstill, World
@@ -87,12 +87,13 @@ class VirtualTrioRun(TrioRun):
         """Nurseries leave nothing."""
 
     def is_between_tests(self) -> bool:
-        """Whether the main task waits for its host, which has nothing for it to do just now.
+        """Whether the test runner of anyio waits for its host, which runs no test just now.
 
-        So does the test runner of anyio: it is no stall, and no time passes meanwhile.
+        That is no stall, and no time passes meanwhile.
         """
         stack = frames(self._runner.main_task.coro) if self._runner.main_task else []
-        return all(is_plumbing(frame.f_code) for frame in stack)
+        names = [frame.f_code.co_name for frame in stack[:2]]
+        return names == ["_run_tests_and_fixtures", "__anext__"]
 
     def interrupt(self, error: BaseException) -> None:
         """Throw an error into the main task, where no scope is around it."""
