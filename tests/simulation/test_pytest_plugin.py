@@ -1,5 +1,6 @@
 """The plugin for pytest."""
 
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -169,8 +170,7 @@ def test_marked_tests_are_explored_and_replayed(pytester: pytest.Pytester) -> No
 def test_a_seed_begins_the_exploration(pytester: pytest.Pytester) -> None:
     """The seed that was printed is the first that is tried."""
     pytester.makepyfile(EXPLORED)
-    (line,) = {line for line in run(pytester).outlines if " seed: " in line}
-    seed = line.split()[-1]
+    (seed,) = set(re.findall(r"^E +seed: (\d+)$", run(pytester).stdout.str(), re.MULTILINE))
     result = run(pytester, "-k", "lost_update", f"--chrono-seed={seed}")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([f"*run 1, with seed {seed}, failed*"])
