@@ -10,7 +10,7 @@ import anyio._backends._asyncio as anyio_asyncio
 import pytest
 from anyio._backends._asyncio import AsyncIOBackend, CancelScope, TaskGroup
 from chrono_core import simulate
-from chrono_core._backends import _virtual_asyncio
+from chrono_core._backends import _anyio_asyncio
 from chrono_core._backends._shim import Backward, Ordered, OrderedSet, Patch, Shim, ordered
 from chrono_core.testing import available_backends
 
@@ -18,7 +18,7 @@ with_trio = pytest.mark.skipif("trio" not in available_backends(), reason="trio 
 
 
 def shims() -> list[Shim]:
-    found = [_virtual_asyncio._shim]
+    found = [_anyio_asyncio.shim]
     if "trio" in available_backends():
         from chrono_core._backends import _virtual_trio
 
@@ -54,7 +54,7 @@ def test_names_are_replaced_while_a_simulation_runs_and_no_longer(backend: Any) 
     before = values()
 
     async def look() -> None:
-        own = _virtual_asyncio._shim if backend == "asyncio" else shims()[1]
+        own = _anyio_asyncio.shim if backend == "asyncio" else shims()[1]
         for patch in own._patches:
             assert vars(patch.owner)[patch.name] is not before[patches().index(patch)]
 
@@ -78,7 +78,7 @@ def test_a_missing_name_is_warned_of(monkeypatch: pytest.MonkeyPatch, number: in
     gone = Patch(None, patch.name, patch.replace, patch.promise)
     left = tuple(gone if one is patch else one for one in shim._patches)
     monkeypatch.setattr(shim, "_patches", left)
-    backend: Any = "asyncio" if shim is _virtual_asyncio._shim else "trio"
+    backend: Any = "asyncio" if shim is _anyio_asyncio.shim else "trio"
     with pytest.warns(RuntimeWarning, match=f"no '{patch.name}' any more") as caught:
         simulate(nap, backend=backend)
     assert patch.promise in str(caught[0].message)
@@ -102,7 +102,7 @@ def test_a_shim_holds_until_its_last_user_has_gone() -> None:
 
 def test_other_event_loops_are_left_alone_meanwhile() -> None:
     """What is put in place does there what was there before."""
-    _virtual_asyncio._shim.begin()
+    _anyio_asyncio.shim.begin()
     try:
 
         async def main() -> list[int]:
@@ -127,14 +127,14 @@ def test_other_event_loops_are_left_alone_meanwhile() -> None:
 
         assert anyio.run(main) == list(range(5))
     finally:
-        _virtual_asyncio._shim.end()
+        _anyio_asyncio.shim.end()
 
 
 def test_the_callbacks_of_anyio_are_known() -> None:
     """By these, the rounds of asyncio are made equal to those of trio."""
-    assert _virtual_asyncio.TASK_DONE is not None
-    assert _virtual_asyncio.DELIVER is CancelScope._deliver_cancellation
-    assert "self" in _virtual_asyncio.TASK_DONE.co_freevars
+    assert _anyio_asyncio.TASK_DONE is not None
+    assert _anyio_asyncio.DELIVER is CancelScope._deliver_cancellation
+    assert "self" in _anyio_asyncio.TASK_DONE.co_freevars
     assert vars(TaskGroup())["_on_completed_fut"] is None
     assert isinstance(vars(AsyncIOBackend)["checkpoint"], classmethod)
 

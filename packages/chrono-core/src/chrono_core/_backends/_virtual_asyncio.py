@@ -7,41 +7,27 @@ threads, while time is held, and for descriptors when nothing else can ever happ
 
 Timers are on the timeline of the simulated clock, between its sleepers, and go off one at a time,
 each when what the one before has set off has come to rest.
-
-How the rounds are made equal to trio's. When a task of a task group ends, anyio puts a callback
-into the queue, and what follows comes a round later than on trio: here, it runs at once. Where a
-task begins to wait inside of a scope that was cancelled before, anyio finds it by going through all
-of its tasks once a round: here, it is cancelled at once. And a checkpoint that is cancelled raises
-in the round after the next, as that of trio does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from asyncio.events import Handle, TimerHandle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import copy_context
 from math import inf
-from types import CodeType, FunctionType, MethodType
+from types import FunctionType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import anyio._backends._asyncio as anyio_backend
+import anyio
 import anyio.lowlevel
-from anyio._backends._asyncio import (
-    AsyncIOBackend,
-    CancelScope,
-    TaskGroup,
-    WorkerThread,
-    _task_states,
-)
 
 from chrono_core._time import NANOSECONDS, to_ns
 
-from ._asyncio import _CHECKPOINT, AsyncioRun, _cancelled
+from ._anyio_asyncio import DELIVER, GROUP, TASK_DONE, deliver_cancellation, shim
+from ._asyncio import AsyncioRun
 from ._base import Idle, RealWait, Watcher, frames, place
-from ._shim import OrderedSet, Patch, Shim, ordered
 from ._virtual import WIDTH, Standstill, World
 
 # Between so many rounds, the loop looks at its selector at least once.
@@ -178,19 +164,6 @@ class Timer(TimerHandle):
         return True
 
 
-def _done_callback() -> CodeType | None:
-    """The code of what anyio calls at the end of a task of a task group."""
-    for constant in TaskGroup._spawn.__code__.co_consts:
-        if isinstance(constant, CodeType) and constant.co_name == "task_done":
-            return constant
-    return None
-
-
-TASK_DONE = _done_callback()
-GROUP = TASK_DONE.co_freevars.index("self") if TASK_DONE is not None else 0
-DELIVER = getattr(CancelScope, "_deliver_cancellation", None)
-
-
 class VirtualLoop(asyncio.SelectorEventLoop):
     """The event loop of a simulation."""
 
@@ -219,8 +192,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._late: dict[Any, int] = {}
         # For how many rounds more a task may be found to wait in a scope that was cancelled.
         self._cancelling = 0
-        self._run: VirtualAsyncioRun | None = None
-        _shim.begin()
+        self.run: VirtualAsyncioRun | None = None
+        shim.begin()
         try:
             super().__init__()
         except BaseException:
@@ -234,7 +207,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
-            _shim.end()
+            shim.end()
             self._world.end()
 
     def close(self) -> None:
@@ -327,9 +300,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     # Running it
 
     def _run_once(self) -> None:
-        run = self._run
+        run = self.run
         if run is None:
-            run = self._run = VirtualAsyncioRun(self)
+            run = self.run = VirtualAsyncioRun(self)
             self.__dict__["_chrono_run"] = run
             self._world.start(run)
         if len(self.descriptors) <= 1:
@@ -453,140 +426,6 @@ def _task_of(handle: Any) -> Any:
     """The task of which a handle is a step; None for anything else."""
     task = getattr(handle._callback, "__self__", None)
     return task if isinstance(task, asyncio.Task) else None
-
-
-# One order, and the rounds of trio
-
-
-def _is_virtual() -> bool:
-    return isinstance(asyncio._get_running_loop(), VirtualLoop)
-
-
-def _wait_all_tasks_blocked(original: Any) -> Any:
-    async def wait_all_tasks_blocked(cls: Any) -> None:
-        loop = asyncio._get_running_loop()
-        if isinstance(loop, VirtualLoop):
-            assert loop._run is not None
-            await loop._run.watcher.settle()
-        else:
-            await original.__func__(cls)
-
-    return classmethod(wait_all_tasks_blocked)
-
-
-def _cancelled_scope(task: Any) -> Any:
-    """The innermost scope that was cancelled, and that the task is inside of."""
-    state = _task_states.get(task)
-    scope: Any = None if state is None else state.cancel_scope
-    while scope is not None and not scope._cancel_called:
-        scope = None if scope._shield else scope._parent_scope
-    return scope
-
-
-def deliver_cancellation(task: Any) -> None:
-    """Cancel a task that is inside of a cancelled scope, as anyio would in the next round."""
-    origin = _cancelled_scope(task)
-    if origin is None or task._must_cancel:
-        return
-    waiter = task._fut_waiter
-    if isinstance(waiter, asyncio.Future) and waiter.done():
-        return
-    task.cancel(origin._cancel_reason)
-    if task is origin._host_task and origin._pending_uncancellations is not None:
-        origin._pending_uncancellations += 1
-
-
-async def checkpoint() -> None:
-    """Yield for one round; inside of a cancelled scope, raise in the round after it."""
-    await _CHECKPOINT
-    task = asyncio.current_task()
-    if _cancelled_scope(task) is not None:
-        deliver_cancellation(task)
-        await _cancelled()
-
-
-def _checkpoint(original: Any) -> Any:
-    async def backend_checkpoint(cls: Any) -> None:
-        await (checkpoint() if _is_virtual() else original.__func__(cls))
-
-    return classmethod(backend_checkpoint)
-
-
-def _checkpoint_if_cancelled(original: Any) -> Any:
-    async def checkpoint_if_cancelled(cls: Any) -> None:
-        if not _is_virtual():
-            await original.__func__(cls)
-        elif _cancelled_scope(asyncio.current_task()) is not None:
-            await checkpoint()
-
-    return classmethod(checkpoint_if_cancelled)
-
-
-def _sleep(original: Any) -> Any:
-    async def sleep(cls: Any, delay: float) -> None:
-        if delay <= 0 and _is_virtual():
-            await checkpoint()
-        else:
-            await original.__func__(cls, delay)
-
-    return classmethod(sleep)
-
-
-def _worker_thread(original: Any) -> Any:
-    async def run_sync_in_worker_thread(cls: Any, *args: Any, **options: Any) -> Any:
-        loop = asyncio._get_running_loop()
-        if isinstance(loop, VirtualLoop):
-            loop.uses_workers = True
-        return await original.__func__(cls, *args, **options)
-
-    return classmethod(run_sync_in_worker_thread)
-
-
-def _from_thread(original: Any) -> Any:
-    def run_async_from_thread(cls: Any, func: Any, args: Any, token: Any) -> Any:
-        if not isinstance(threading.current_thread(), WorkerThread):
-            return original.__func__(cls, func, args, token)
-
-        async def visit(*args: Any) -> Any:
-            loop = asyncio._get_running_loop()
-            if not isinstance(loop, VirtualLoop):
-                return await func(*args)
-            loop.visitors += 1
-            try:
-                return await func(*args)
-            finally:
-                loop.visitors -= 1
-
-        return original.__func__(cls, visit, args, token)
-
-    return classmethod(run_async_from_thread)
-
-
-_VISITORS = "simulated time stands still while a worker thread waits for the event loop"
-_THREADS = "simulated time does not wait for the worker threads of anyio"
-_ORDER = "what is cancelled at one instant ends in an order that differs from run to run"
-_IDLE = "anyio.wait_all_tasks_blocked lets simulated time pass"
-_ROUNDS = "what happens at one instant may come in another order than on trio"
-
-
-def _sets() -> Iterable[Patch]:
-    for module in (anyio_backend, getattr(asyncio, "taskgroups", None)):
-        yield Patch(module, "set", lambda _: ordered, _ORDER, builtin=True)
-    yield Patch(asyncio.tasks, "set", lambda _: OrderedSet, _ORDER, builtin=True)
-
-
-_shim = Shim(
-    "anyio or asyncio",
-    [
-        *_sets(),
-        Patch(AsyncIOBackend, "wait_all_tasks_blocked", _wait_all_tasks_blocked, _IDLE),
-        Patch(AsyncIOBackend, "checkpoint", _checkpoint, _ROUNDS),
-        Patch(AsyncIOBackend, "checkpoint_if_cancelled", _checkpoint_if_cancelled, _ROUNDS),
-        Patch(AsyncIOBackend, "sleep", _sleep, _ROUNDS),
-        Patch(AsyncIOBackend, "run_sync_in_worker_thread", _worker_thread, _THREADS),
-        Patch(AsyncIOBackend, "run_async_from_thread", _from_thread, _VISITORS),
-    ],
-)
 
 
 def uvloop_policy() -> bool:
