@@ -169,11 +169,11 @@ def check(
     if here is not None:
         if here.simulation is not None:
             raise SimulationError(
-                "simulate() was called inside a simulation: await the program there instead"
+                "a simulation cannot begin inside a simulation: await the program there instead"
             )
         raise SimulationError(
-            "simulate() was called inside a running event loop: it runs one of its own, so call it "
-            "outside of async code"
+            "a simulation cannot begin inside a running event loop: it runs one of its own, so call "
+            "it outside of async code"
         )
     if clock is not None and is_occupied(clock):
         raise ClockBusy(
