@@ -172,8 +172,8 @@ def check(
                 "a simulation cannot begin inside a simulation: await the program there instead"
             )
         raise SimulationError(
-            "a simulation cannot begin inside a running event loop: it runs one of its own, so call "
-            "it outside of async code"
+            "a simulation cannot begin inside a running event loop: it runs one of its own, so "
+            "begin it outside of async code"
         )
     if clock is not None and is_occupied(clock):
         raise ClockBusy(

@@ -195,11 +195,20 @@ class VirtualAgenda(Agenda):
         if simulation.last is not None and timeline.now > simulation.last:
             simulation.overran()
             return Idle.AGAIN
-        # What mostly happens, without the detour.
-        alone = len(self._drives) == 1 and not (self._settling or timeline.holds)
-        if alone and not self._run.outside() and timeline.wake_next(simulation.last):  # type: ignore[attr-defined]
-            return Idle.AGAIN
         return super().on_idle()
+
+    def jump(self) -> bool:
+        """What mostly happens when nothing can run, without the detour; whether it did.
+
+        Asked only where nothing real is under way.
+        """
+        simulation = self._simulation
+        timeline = simulation.timeline
+        if len(self._drives) > 1 or self._settling or timeline.holds:
+            return False
+        if simulation.last is not None and timeline.now > simulation.last:
+            return False
+        return timeline.wake_next(simulation.last)
 
 
 class _Jump(Drive):

@@ -52,6 +52,10 @@ class Timeline:
         """Somebody sleeps."""
         heappush(self._heap, (deadline, number, who))
 
+    def push(self, deadline: int, who: Sleeping) -> None:
+        """Somebody sleeps, who comes after all before."""
+        heappush(self._heap, (deadline, next(self._numbers), who))
+
     def forget_one(self) -> None:
         """Somebody who sleeps was cancelled."""
         self._cancelled += 1

@@ -238,12 +238,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._check_closed()  # type: ignore[attr-defined]
         timer = Timer(when, callback, args, self, context)
         timeline = self._timeline
-        if when == inf:
+        scaled = when * 1e9
+        if -9e15 < scaled < 9e15:
+            deadline = round(scaled)  # as to_ns would
+        elif when == inf:
             return timer
-        deadline = to_ns(when) if when > -inf else timeline.now
+        else:
+            deadline = to_ns(when) if when > -inf else timeline.now
         if deadline > timeline.now:
             timer._scheduled = True
-            timeline.add(deadline, timeline.number(), timer)
+            timeline.push(deadline, timer)
         else:
             if when > self.floor:
                 self.floor = when
@@ -311,7 +315,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         ready, ended, late = self._ready, self._ended_tasks, self._late
         for _ in range(ROUNDS_PER_POLL):
             if not ready:
-                self._idle(run)
+                self.rounds = 0
+                if late:
+                    late.clear()
+                real = self.jobs or self.uses_workers or self._standstill.since
+                if real or len(self.descriptors) > 1 or not run.watcher.jump():
+                    self._idle(run)
             elif len(self.descriptors) > 1:
                 self._poll(0)
             if self.rounds >= run.livelock_after:
@@ -403,9 +412,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _idle(self, run: VirtualAsyncioRun) -> None:
         """Nothing can run: let something happen."""
-        self.rounds = 0
-        if self._late:
-            self._late.clear()
         ready = self._ready
         on_idle = run.watcher.on_idle
         while not ready and not self._stopping:

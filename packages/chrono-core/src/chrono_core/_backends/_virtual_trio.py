@@ -165,7 +165,7 @@ class Deadlines:
             self._due[scope] = None
             return
         entry = self._entries[scope] = _Deadline(self, scope, deadline)
-        timeline.add(at, timeline.number(), entry)
+        timeline.push(at, entry)
 
     def remove(self, deadline: float, scope: Any) -> None:
         entry = self._entries.pop(scope, None)
@@ -265,6 +265,8 @@ class VirtualClock(trio.abc.Clock):
             self._polled = True
             return 0
         self._polled = False
+        if not (self._standstill.since or self.run.outside()) and self.run.watcher.jump():
+            return 0
         on_idle = self.run.watcher.on_idle
         while True:
             if on_idle() is not Idle.AGAIN:
