@@ -79,7 +79,8 @@ def simulation_backend(
 
     For ``anyio.run(main, backend=name, backend_options=options)``, and for the ``anyio_backend``
     fixture of anyio's pytest plugin. Each run that is made of it is a simulation as `simulate`
-    makes one; of several, the clock goes on where it stood.
+    makes one; of several, the clock goes on where it stood. On trio, it takes an anyio that passes
+    the options on, as 4.12 does not.
 
     Args:
         backend: the event loop: ``"asyncio"`` or ``"trio"``.
@@ -94,7 +95,7 @@ def simulation_backend(
             negative or NaN.
     """
     check_backend(backend, seed, limit)
-    return backend, _options(backend, lambda: make(clock, seed, limit, faults))
+    return backend, _virtual(backend).options(lambda: make(clock, seed, limit, faults))
 
 
 def make(
@@ -133,9 +134,8 @@ def run(
 
     if hasattr(async_fn, "__qualname__"):
         main.__qualname__, main.__module__ = async_fn.__qualname__, async_fn.__module__
-    options = _options(backend, lambda: simulation)
     try:
-        anyio.run(main, backend=backend, backend_options=options)
+        _virtual(backend).run(main, lambda: simulation)
     except BaseException as error:
         if simulation.error is not None and error is not simulation.error:
             raise simulation.error from error
@@ -214,11 +214,12 @@ def check_backend(backend: object, seed: object, limit: float | None) -> None:
             )
 
 
-def _options(backend: str, world: Callable[[], Simulation]) -> dict[str, Any]:
+def _virtual(backend: str) -> Any:
+    """What runs this backend in virtual time."""
     if backend == "trio":
-        from ._backends._virtual_trio import options
+        from ._backends import _virtual_trio
 
-        return options(world)
+        return _virtual_trio
     from ._backends import _virtual_asyncio
 
-    return _virtual_asyncio.options(world)
+    return _virtual_asyncio

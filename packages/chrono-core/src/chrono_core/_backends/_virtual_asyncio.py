@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.events import Handle, TimerHandle
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from math import inf
 from types import FunctionType, MethodType
@@ -443,3 +443,8 @@ def uvloop_policy() -> bool:
 def options(world: Callable[[], World]) -> dict[str, Any]:
     """What to pass to anyio for a run in virtual time."""
     return {"debug": False, "loop_factory": lambda: VirtualLoop(world())}
+
+
+def run(main: Callable[[], Awaitable[None]], world: Callable[[], World]) -> None:
+    """Run a program in virtual time."""
+    anyio.run(main, backend="asyncio", backend_options=options(world))

@@ -14,7 +14,7 @@ what can run. Both belong to that one runner: other runs of trio never see them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from math import inf
 from typing import Any
 
@@ -368,3 +368,8 @@ _shim = Shim("trio", _patches())
 def options(world: Callable[[], World]) -> dict[str, Any]:
     """What to pass to anyio for a run in virtual time."""
     return {"clock": VirtualClock(world)}
+
+
+def run(main: Callable[[], Awaitable[None]], world: Callable[[], World]) -> None:
+    """Run a program in virtual time; not by anyio, of which older versions pass no options on."""
+    trio.run(main, clock=VirtualClock(world))
