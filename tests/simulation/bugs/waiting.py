@@ -67,7 +67,7 @@ async def abba() -> None:
 
 @bug
 async def cycle_of_three() -> None:
-    """Three who each take one lock and then the next one's: two things must go wrong."""
+    """Three take one lock each and then the next one's: two things must go wrong, in a crowd."""
     locks = [anyio.Lock() for _ in range(3)]
 
     async def hold_two(number: int) -> None:
@@ -76,9 +76,14 @@ async def cycle_of_three() -> None:
         async with locks[number], locks[(number + 1) % 3]:
             await checkpoint()
 
+    async def pass_by() -> None:
+        for _ in range(6):
+            await checkpoint()
+
     async with anyio.create_task_group() as tasks:
         for number in range(3):
             tasks.start_soon(hold_two, number)
+        tasks.start_soon(pass_by)
 
 
 class Latch:

@@ -17,6 +17,7 @@ from . import (
 from .program import PROGRAMS, Kind, Program
 
 __all__ = [
+    "BACKENDS_DIFFER",
     "PROGRAMS",
     "Kind",
     "Program",
@@ -30,3 +31,11 @@ __all__ = [
     "threads",
     "timeouts",
 ]
+
+# Plain anyio programs in which the backends differ with no seed, and why.
+BACKENDS_DIFFER = {
+    "deadlines_that_have_passed": "a deadline set to now cancels in trio's next round, in asyncio "
+    "at once",
+    "errors_beside_cancellation": "what leaves a task group on trio holds cancellations beside the "
+    "errors, and on asyncio it does not",
+}

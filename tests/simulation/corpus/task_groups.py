@@ -198,3 +198,33 @@ async def cancelled_again_and_again(trace: Write) -> None:
         tasks.cancel_scope.cancel()
         log("cancels")
     log("all are gone")
+
+
+@anyio_program
+async def errors_beside_cancellation(trace: Write) -> None:
+    """What the groups hold that leave nested task groups of which one child has failed."""
+    log = Log(trace)
+
+    async def fails(what: str) -> None:
+        raise ValueError(what)
+
+    async def group(name: str, depth: int) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(anyio.sleep_forever)
+                if depth:
+                    tasks.start_soon(group, f"{name}.{depth}", depth - 1)
+                else:
+                    tasks.start_soon(fails, name)
+                await anyio.sleep(1)
+        except BaseExceptionGroup as error:
+            log(name, "is left by", outline(error))
+            raise
+
+    for depth in range(3):
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(group, "a", depth)
+                tasks.start_soon(group, "b", depth)
+        except BaseExceptionGroup as error:
+            log("all are left by", outline(error))

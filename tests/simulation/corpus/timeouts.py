@@ -143,3 +143,36 @@ async def rounds_of_checkpoints(trace: Write) -> None:
             await anyio.sleep(0)
             log("a limit of no time lets this through")
     log("all are done")
+
+
+@anyio_program
+async def deadlines_that_have_passed(trace: Write) -> None:
+    """Scopes whose deadline is set to now, or to before, by their own task and by another."""
+    log = Log(trace)
+    scopes: dict[int, anyio.CancelScope] = {}
+
+    async def own(number: int) -> None:
+        with anyio.CancelScope() as scope:
+            await anyio.sleep(0.1)
+            scope.deadline = anyio.current_time() - 0.05 * number
+            log(number, "goes on")
+            await checkpoint()
+            log(number, "got away")
+        log(number, "is out", scope.cancelled_caught)
+
+    async def foreign(number: int) -> None:
+        with anyio.CancelScope() as scopes[number]:
+            await anyio.sleep_forever()
+        log(number, "is out", scopes[number].cancelled_caught)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(2):
+            tasks.start_soon(own, number)
+        for number in range(2, 5):
+            tasks.start_soon(foreign, number)
+        await anyio.sleep(0.2)
+        for number in (3, 2, 4):
+            scopes[number].deadline = anyio.current_time()
+            log("has ended", number)
+            await checkpoint()
+    log("all are done")
