@@ -17,6 +17,7 @@ from . import (
     bench_clock,
     bench_import_time,
     bench_recipes,
+    bench_simulation,
     bench_supervisor,
     bench_zmq,
 )
@@ -28,6 +29,7 @@ CASES: dict[str, Callable[[tuple[str, ...]], Iterable[Case]]] = {
     "channel": bench_channel.cases,
     "recipes": bench_recipes.cases,
     "supervisor": bench_supervisor.cases,
+    "simulation": bench_simulation.cases,
     "zmq": bench_zmq.cases,
     "import_time": bench_import_time.cases,
 }

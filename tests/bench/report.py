@@ -12,7 +12,18 @@ from pathlib import Path
 
 from .harness import Row
 
-DISTRIBUTIONS = ("chrono-core", "chrono-daemon", "anyio", "trio", "simpy", "uvloop")
+DISTRIBUTIONS = (
+    "chrono-core",
+    "chrono-daemon",
+    "anyio",
+    "trio",
+    "simpy",
+    "uvloop",
+    "looptime",
+    "async-solipsism",
+    "simloom",
+    "seedloop",
+)
 
 
 def machine() -> dict[str, str]:

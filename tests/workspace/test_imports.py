@@ -11,7 +11,7 @@ import pytest
 from .repository import PACKAGES, Package
 
 MAY_IMPORT = {
-    "chrono_core": {"anyio", "chrono_core", "trio"},
+    "chrono_core": {"anyio", "chrono_core", "pytest", "trio"},  # pytest: its plugin alone
     "chrono_recipes": {"anyio", "chrono_core", "chrono_recipes"},
     "chrono_zmq": {"anyio", "chrono_core", "chrono_zmq", "msgspec", "zmq"},
 }

@@ -21,6 +21,9 @@ from typing import Any
 from ._ambient import depth
 from ._backends import Idle, RealWait, Run, Waiter
 
+# Further out than anything that drives.
+NOBODY = -2
+
 
 class Step(enum.Enum):
     """What became of a drive's attempt to let time pass."""
@@ -152,7 +155,7 @@ class Agenda:
         drives = self._drives
         if len(drives) > 1:
             drives = sorted(drives, key=lambda drive: (-drive.depth, drive.turn))
-        held = -1
+        held = NOBODY
         for drive in drives:
             if drive.depth < held:
                 break
@@ -165,7 +168,7 @@ class Agenda:
                 return Idle.AGAIN
             if step is Step.HELD:
                 held = drive.depth
-        if held >= 0 or not (drives or self._stalls):
+        if held > NOBODY or not (drives or self._stalls):
             return Idle.REST
         if any(watch.is_held() for watch in self._stalls):
             return Idle.REST

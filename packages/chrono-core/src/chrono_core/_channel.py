@@ -9,6 +9,7 @@ not put in, is where it was.
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ CALLS_PER_YIELD = 16
 ITEMS_PER_YIELD = 1024
 
 _unnamed = count(1)
+
+# Opens other channels, while a simulation runs that wants something to go wrong on them.
+interpose: Callable[[_State[Any]], Channel[Any] | None] | None = None
+lock = threading.Lock()
 
 
 @dataclass(frozen=True)  # with slots, Python 3.11 cannot make one through open_channel[int]
@@ -72,6 +77,8 @@ class open_channel(Generic[T]):
                 f"maxsize must be a whole number from 0 up, or math.inf, got {maxsize!r}"
             )
         state = _State[T](maxsize, f"channel-{next(_unnamed)}" if name is None else name)
+        if interpose is not None and (channel := interpose(state)) is not None:
+            return channel
         return Channel(_Send(state), _Receive(state), state.name)
 
 

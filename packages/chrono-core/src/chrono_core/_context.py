@@ -12,6 +12,8 @@ from ._clock import Clock
 from ._event import StopEvent
 
 if TYPE_CHECKING:
+    import random
+
     from ._supervisor import Supervisor
 
 
@@ -36,6 +38,17 @@ class Context:
     name: str
     supervisor: Supervisor
     stop_event: StopEvent
+
+    @property
+    def rng(self) -> random.Random:
+        """The daemon's own random generator, which goes on where it was after a restart.
+
+        In a simulation, it is made of the seed and the daemon's name, so that another daemon more
+        or less changes nothing for this one; without a seed, of 0. On a `SimClock` outside of
+        `simulate`, it is that of seed 0, too. In real time, it has no seed. It is there for as long
+        as the daemon is.
+        """
+        return self.supervisor._rng_of(self.name)
 
     @property
     def stopping(self) -> bool:

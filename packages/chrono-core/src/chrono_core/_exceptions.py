@@ -8,10 +8,14 @@ ChronoError
 │   ├── ChannelInUse             two tasks at one endpoint
 │   └── WouldBlock               a *_nowait call that would have to wait
 ├── DaemonError                  has .daemon, .phase; the cause is __cause__
-└── SimulationError
-    ├── ClockBusy                a second driver, or a driver inside the simulation it drives
-    ├── SimulationStalled        nothing can run and nothing sleeps
-    └── SimulationLivelock       something runs for ever at one instant
+├── SimulationError
+│   ├── ClockBusy                a second driver, or a driver inside the simulation it drives
+│   ├── SimulationStalled        nothing can run and nothing sleeps
+│   ├── SimulationLivelock       something runs for ever at one instant
+│   ├── NondeterminismError      one program ran in two ways
+│   └── ReplayMismatch           a run cannot be played again, since the program is another
+├── ExplorationFailure           has .seed, .choices, .replay; the cause is __cause__
+└── InjectedFault                a daemon crashed because the simulation wanted it to
 
 RealTimeWarning (a UserWarning)  something real was pending while simulated time moved
 """
@@ -86,6 +90,41 @@ class SimulationStalled(SimulationError):
 
 class SimulationLivelock(SimulationError):
     """Something keeps running at one instant, so that time can never move."""
+
+
+class NondeterminismError(SimulationError):
+    """One program, run twice in the same way, did not do the same."""
+
+
+class ReplayMismatch(SimulationError):
+    """The choices of a replay do not fit the program: it is not the one that made them."""
+
+
+class ExplorationFailure(ChronoError):
+    """A run of `explore` has failed; the program's own exception is ``__cause__``.
+
+    Attributes:
+        seed: the seed of the run that failed first.
+        choices: what was chosen in the simplest run that fails alike, as (label, value, bound).
+        replay: one line that plays that run again: ``explore(program, replay=...)``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        seed: int,
+        choices: tuple[tuple[str, int, int], ...],
+        replay: str,
+    ) -> None:
+        super().__init__(message)
+        self.seed = seed
+        self.choices = choices
+        self.replay = replay
+
+
+class InjectedFault(ChronoError):
+    """A daemon was made to crash by the `Faults` of a simulation."""
 
 
 class RealTimeWarning(UserWarning):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -17,6 +17,9 @@ from ._exceptions import DaemonError
 from ._health import DaemonHealth
 from ._simclock import SimClock
 from ._unit import Unit
+
+if TYPE_CHECKING:
+    import random
 
 # How many daemons that have ended are still shown.
 REMEMBERED = 128
@@ -72,6 +75,16 @@ class Host:
     @property
     def agenda(self) -> Agenda:
         return Agenda.of(self.run)
+
+    def new_rng(self, name: str) -> random.Random:
+        """A random generator for the daemon of this name."""
+        # Few daemons throw dice, and those who do not should not wait for this import.
+        import random
+
+        if not self.simulated and self.run.simulation is None:
+            return random.Random()
+        seed = 0 if self.run.simulation is None else self.run.simulation.seed
+        return random.Random(f"{seed} {name}")
 
     @property
     def broken(self) -> bool:

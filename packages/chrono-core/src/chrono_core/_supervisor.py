@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
@@ -24,6 +24,9 @@ from ._restart import RestartPolicy
 from ._simclock import SimClock, is_held
 from ._time import number
 from ._unit import Closeable, OnError, Unit
+
+if TYPE_CHECKING:
+    import random
 
 # Seconds.
 GRACE = 5.0
@@ -387,6 +390,9 @@ class Supervisor:
     def snapshot(self) -> dict[str, DaemonHealth]:
         """How every daemon is doing, by name: the last 128 that have ended, and all that live."""
         return self._host.snapshot()
+
+    def _rng_of(self, name: str) -> random.Random:
+        return self._host.units[name].rng()
 
     # The block
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Protocol
@@ -30,13 +31,15 @@ class Timeline:
     heap until there are too many of them.
     """
 
-    __slots__ = ("_cancelled", "_heap", "_numbers", "driver", "holds", "now")
+    __slots__ = ("_cancelled", "_heap", "_numbers", "choose", "driver", "holds", "now")
 
     def __init__(self, now: int) -> None:
         self.now = now
         # How many hold it where it stands, and which task moves it.
         self.holds = 0
         self.driver: Any = None
+        # Decides which of equal deadlines wakes first, where that is not their numbers.
+        self.choose: Callable[[str, int], int] | None = None
         self._heap: list[tuple[int, int, Sleeping]] = []
         self._numbers = count()
         self._cancelled = 0
@@ -48,6 +51,10 @@ class Timeline:
     def add(self, deadline: int, number: int, who: Sleeping) -> None:
         """Somebody sleeps."""
         heappush(self._heap, (deadline, number, who))
+
+    def push(self, deadline: int, who: Sleeping) -> None:
+        """Somebody sleeps, who comes after all before."""
+        heappush(self._heap, (deadline, next(self._numbers), who))
 
     def forget_one(self) -> None:
         """Somebody who sleeps was cancelled."""
@@ -75,6 +82,8 @@ class Timeline:
 
     def wake_next(self, last: int | None) -> bool:
         """Move to the next deadline, unless that is after the last, and wake who has it."""
+        if self.choose is not None:
+            return self._wake_chosen(self.choose, last)
         heap = self._heap
         while heap and (last is None or heap[0][0] <= last):
             deadline, _, who = heappop(heap)
@@ -84,6 +93,25 @@ class Timeline:
                 return True
             self._cancelled -= 1
         return False
+
+    def _wake_chosen(self, choose: Callable[[str, int], int], last: int | None) -> bool:
+        deadline = self.next_deadline()
+        if deadline is None or (last is not None and deadline > last):
+            return False
+        tied = []
+        heap = self._heap
+        while self.next_deadline() == deadline:
+            tied.append(heappop(heap))
+        woken = False
+        while tied:
+            entry = tied.pop(choose("timer", len(tied)) if len(tied) > 1 else 0)
+            self.now = max(self.now, deadline)
+            woken |= entry[2].wake()
+            if tied and not choose("together", 2):
+                break
+        for entry in tied:
+            heappush(heap, entry)
+        return woken or self._wake_chosen(choose, last)
 
     def move_to(self, target: int) -> None:
         """Move, where nobody wakes before."""

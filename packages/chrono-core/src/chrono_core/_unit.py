@@ -6,7 +6,7 @@ import contextvars
 import logging
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import anyio
 
@@ -21,6 +21,9 @@ from ._health import DaemonHealth, DaemonState
 from ._logging import ClockLogger
 from ._restart import RestartPolicy, Retries
 from ._simclock import SimClock, drive_until
+
+if TYPE_CHECKING:
+    import random
 
 OnError = Literal["shutdown", "restart", "ignore"]
 Failure = tuple[str, Exception]  # the phase, and what it raised
@@ -53,6 +56,8 @@ class Host(Protocol):
 
     def gone(self, unit: Unit, instance: object) -> None: ...
 
+    def new_rng(self, name: str) -> random.Random: ...
+
 
 class Unit:
     """One hosted daemon."""
@@ -68,12 +73,14 @@ class Unit:
         "_previous",
         "_restart",
         "_retries",
+        "_rng",
         "_scope",
         "_start_timeout",
         "_task",
         "came_up",
         "context",
         "daemon",
+        "fate",
         "first_attempt_over",
         "forced",
         "gone",
@@ -130,6 +137,10 @@ class Unit:
         self._idle_scope: anyio.CancelScope | None = None
         self._finalize_scope: anyio.CancelScope | None = None
         self._task: Any = None
+        # What a simulation has in store for this attempt.
+        self.fate: Any = None
+        # Made when it is asked for.
+        self._rng: random.Random | None = None
 
     # Seen from outside
 
@@ -150,6 +161,17 @@ class Unit:
             uptime=uptime,
             waiting_on=self.waiting_on(),
         )
+
+    @property
+    def clock(self) -> Clock:
+        """The supervisor's clock."""
+        return self._host.clock
+
+    def rng(self) -> random.Random:
+        """The daemon's random generator."""
+        if self._rng is None:
+            self._rng = self._host.new_rng(self.name)
+        return self._rng
 
     def waiting_on(self) -> str | None:
         """What the daemon's task waits on, in words."""
@@ -257,8 +279,11 @@ class Unit:
         daemon = self.daemon
         assert daemon is not None
         host = self._host
+        clock = host.clock
+        if host.run.simulation is not None:
+            clock = host.run.simulation.meets(self)
         ctx = Context(
-            clock=host.clock,
+            clock=clock,
             cancel_scope=scope,
             logger=self._logger(),
             name=self.name,
@@ -277,11 +302,19 @@ class Unit:
         self.came_up.set()
         self.first_attempt_over.set()
         try:
-            await daemon.run(ctx)
+            await self._run(daemon, ctx)
         except Exception as error:
             self._failures.append(("run", error))
         finally:
             await self._finalize(daemon, ctx)
+
+    async def _run(self, daemon: Daemon, ctx: Context) -> None:
+        simulation = self._host.run.simulation
+        scheduler = None if simulation is None else simulation.scheduler
+        if scheduler is not None and scheduler.choose("start", 2):
+            # Those that start after this one may get ahead of it.
+            await self._host.run.checkpoint()
+        await daemon.run(ctx)
 
     async def _start(self, daemon: Daemon, ctx: Context) -> None:
         if self._start_timeout is None:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from ._base import LIVELOCK_AFTER, Idle, RealWait, Run, Waiter, frames, user_line, waiting_on
+from ._base import (
+    LIVELOCK_AFTER,
+    Idle,
+    RealWait,
+    Run,
+    Waiter,
+    frames,
+    standing,
+    user_line,
+    waiting_on,
+)
 
 __all__ = [
     "LIVELOCK_AFTER",
@@ -15,6 +25,7 @@ __all__ = [
     "current_run",
     "frames",
     "running",
+    "standing",
     "user_line",
     "waiting_on",
 ]

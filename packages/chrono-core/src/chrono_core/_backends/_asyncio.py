@@ -151,13 +151,16 @@ class AsyncioRun(Run):
             if sys.version_info < (3, 12)
             else partial(asyncio.current_task, loop)
         )
-        self._limiter = anyio.to_thread.current_default_thread_limiter()
+        self._limiter = self._thread_limiter()
         self._pump_handle: asyncio.Handle | None = None
         self._rounds = 0
         # Tasks that swallowed a native cancellation, and get it again in the next round.
         self._owed: set[Any] = set()
         self._queue: Any = getattr(loop, "_ready", None)
         self.sees_real_waits = hasattr(loop, "_scheduled") and hasattr(loop, "_selector")
+
+    def _thread_limiter(self) -> Any:
+        return anyio.to_thread.current_default_thread_limiter()
 
     @staticmethod
     def of(loop: asyncio.AbstractEventLoop) -> AsyncioRun:
@@ -321,7 +324,7 @@ class AsyncioRun(Run):
         return list(names)
 
     def threads_in_flight(self) -> int:
-        return self._limiter.borrowed_tokens
+        return int(self._limiter.borrowed_tokens)
 
     def maybe_real_waits(self) -> bool:
         if not self.sees_real_waits:
@@ -346,6 +349,12 @@ class AsyncioRun(Run):
             if task is None and timer._args:
                 task = _task_awaiting(awaiting, timer._args[0])
             waits.append(self._wait("a timer of the event loop", task, timer._callback))
+        return waits + self._descriptor_waits()
+
+    def _descriptor_waits(self) -> list[RealWait]:
+        waits = []
+        loop: Any = self._loop
+        awaiting = {getattr(task, "_fut_waiter", None): task for task in asyncio.all_tasks(loop)}
         for key in list(loop._selector.get_map().values()):
             if key.fd == loop._ssock.fileno():
                 continue  # which wakes the loop from other threads

@@ -79,7 +79,14 @@ class RealWait:
 class Run(ABC):
     """One run of an event loop."""
 
-    __slots__ = ("__weakref__", "livelock_after", "own_timeouts", "thread", "watcher")
+    __slots__ = (
+        "__weakref__",
+        "livelock_after",
+        "own_timeouts",
+        "simulation",
+        "thread",
+        "watcher",
+    )
 
     # Whether `real_waits` can see anything at all.
     sees_real_waits: bool = True
@@ -89,6 +96,8 @@ class Run(ABC):
         self.own_timeouts: list[anyio.CancelScope] = []
         self.livelock_after: int = LIVELOCK_AFTER
         self.watcher: Any = None
+        # The simulation that all of this run is, if it is one.
+        self.simulation: Any = None
 
     # Tasks
 
@@ -203,7 +212,7 @@ def frames(coroutine: Any) -> list[FrameType]:
 _PLUMBING = ("asyncio", "anyio", "trio", __name__.partition(".")[0], "contextlib")
 
 
-def _is_plumbing(code: CodeType) -> bool:
+def is_plumbing(code: CodeType) -> bool:
     """Whether this is the event loop's own code, or ours."""
     for name in _PLUMBING:
         file = getattr(sys.modules.get(name), "__file__", None)
@@ -220,11 +229,38 @@ def _is_plumbing(code: CodeType) -> bool:
 def user_line(stack: list[FrameType]) -> tuple[str, int]:
     """Where the innermost frame stands that is neither the event loop's nor ours."""
     for frame in reversed(stack):
-        if not _is_plumbing(frame.f_code):
+        if not is_plumbing(frame.f_code):
             return frame.f_code.co_filename, frame.f_lineno
     if stack:
         return stack[-1].f_code.co_filename, stack[-1].f_lineno
     return "<unknown>", 0
+
+
+def place(stack: list[FrameType]) -> str:
+    """Where the user's code stands: the file, without its folder, and the line."""
+    filename, lineno = user_line(stack)
+    return f"{os.path.basename(filename)}:{lineno}"
+
+
+def standing(coroutine: Any) -> str:
+    """What a suspended coroutine waits on, in words, with the file and the line."""
+    stack = frames(coroutine)
+    filename, lineno = user_line(stack)
+    for frame in reversed(stack):
+        subject = getattr(frame.f_locals.get("waiter"), "subject", None)
+        if subject is not None and is_plumbing(frame.f_code):
+            return f"{subject} at {filename}:{lineno}"
+    # The call that the user has made says more than what that does inside.
+    inside = [frame.f_code.co_qualname for frame in stack]
+    for n in range(len(stack) - 1, -1, -1):
+        if not is_plumbing(stack[n].f_code):
+            return f"{(inside[n + 1 :] or ['a bare yield'])[0]} at {filename}:{lineno}"
+    inside = [name for name in inside if name not in _MACHINERY]
+    return f"{(inside or ['something'])[-1]} at {filename}:{lineno}"
+
+
+# The functions in which every wait of trio ends.
+_MACHINERY = ("wait_task_rescheduled", "_async_yield", "_real_async_yield")
 
 
 def waiting_on(coroutine: Any) -> str | None:
@@ -233,7 +269,7 @@ def waiting_on(coroutine: Any) -> str | None:
     if not stack:
         return None
     for frame in reversed(stack):
-        waiter = frame.f_locals.get("waiter") if _is_plumbing(frame.f_code) else None
+        waiter = frame.f_locals.get("waiter") if is_plumbing(frame.f_code) else None
         subject = getattr(waiter, "subject", None)
         if subject is not None:
             return str(subject)

@@ -252,23 +252,32 @@ class TrioRun(Run):
     def threads_in_flight(self) -> int:
         return self._limiter.borrowed_tokens
 
+    @property
+    def _runner(self) -> Any:
+        return self._pump._runner
+
     def maybe_real_waits(self) -> bool:
-        runner = self._pump._runner
-        if runner.deadlines.next_deadline() != inf:
-            return True
+        return self._runner.deadlines.next_deadline() != inf or self._has_descriptors()
+
+    def _has_descriptors(self) -> bool:
         # trio itself waits for one descriptor, which wakes it from other threads.
-        return len(getattr(runner.io_manager, "_registered", ())) > 1
+        return len(getattr(self._runner.io_manager, "_registered", ())) > 1
 
     def real_waits(self, drivers: list[Any]) -> list[RealWait]:
         ours = {id(getattr(scope, "_CancelScope__original", scope)) for scope in self.own_timeouts}
         for task in drivers:
             ours.update(id(scope) for scope in _scopes(task))
         waits = []
-        for task in _family(self._pump._runner.main_task):
+        for task in _family(self._runner.main_task):
             for scope in _scopes(task):
                 if scope.deadline not in (inf, -inf) and id(scope) not in ours:
                     ours.add(id(scope))
                     waits.append(self._wait("a timer of the event loop", task))
+        return waits + self._descriptor_waits()
+
+    def _descriptor_waits(self) -> list[RealWait]:
+        waits = []
+        for task in _family(self._runner.main_task):
             stack = frames(task.coro)
             if any(frame.f_code.co_name in _DESCRIPTOR_WAITS for frame in stack):
                 waits.append(self._wait("a descriptor", task))
