@@ -207,14 +207,14 @@ async def test_items_arrive_once_and_in_order(opener: Opener, size: float) -> No
 
     async def produce() -> None:
         async with channel.send:
-            for n in range(300):
+            for n in range(150):
                 await channel.send.send(n)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(produce)
         async for item in channel.recv:
             received.append(item)
-    assert received == list(range(300))
+    assert received == list(range(150))
 
 
 @WITH_UVLOOP

@@ -306,8 +306,8 @@ async def test_standstill_of_both_loses_nobody(busy: bool) -> None:
         count = 200 if busy else 3
         options = {"maxsize": 4, "count": count, "peer_timeout": DEAD, **pace}
         with Process("send", address, **options) as first:
-            for _ in range(2):
-                await second.until("item")
+            await second.until("item")
+            for _ in range(2):  # the second time before they have heard each other again
                 await stand_still(first, second)
             assert await first.until("sent") == [str(count)]
             assert await second.received() == (list(range(count)), "EndOfStream")

@@ -886,7 +886,9 @@ KEY = CLIENT[0]
 
 @pytest.mark.parametrize("name", ["public_key", "secret_key", "server_key"])
 @pytest.mark.parametrize(
-    "value", ["", "x", 40 * "\N{SNOWMAN}", 39 * "x", 40 * " ", KEY.encode(), 5]
+    "value",
+    ["", "x", 40 * "\N{SNOWMAN}", 39 * "x", 40 * " ", KEY.encode(), 5],
+    ids=["empty", "short", "no ASCII", "39 long", "blank", "bytes", "number"],
 )
 def test_key_that_is_none_is_refused(name: str, value: Any) -> None:
     """A key is text of 40 characters, and the error names it without showing it."""

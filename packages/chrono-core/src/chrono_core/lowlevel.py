@@ -6,7 +6,7 @@ in the same scheduler round on asyncio and trio, as events and locks of other li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -94,6 +94,10 @@ class EventLoop(Protocol):
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Run a callback soon, once whoever runs now has stopped; from inside the loop only."""
+        ...
+
+    def checkpoint_if_cancelled(self) -> Awaitable[None]:
+        """Be cancelled if asked to, also by ``asyncio.Task.cancel``, and go on at once if not."""
         ...
 
     def redeliver_cancellation(self) -> None:

@@ -52,7 +52,10 @@ class Driver:
         self._dropped: deque[Link] = deque()
         self._gate: Gatekeeper | None = None
         self._thread: threading.Thread | None = None
-        self._alarm: tuple[int, int] | None = None
+        # Never closed: garbage may be collected at any moment, and tells the thread by this.
+        self._alarm = os.pipe()
+        for end in self._alarm:
+            os.set_blocking(end, False)
         self._wakes_at = -inf  # until when the thread sleeps; -inf where it is awake
 
     # Any thread
@@ -90,9 +93,6 @@ class Driver:
             self._links[link] = None
             self._changes.append(watch)
             if self._thread is None:
-                self._alarm = os.pipe()
-                for end in self._alarm:
-                    os.set_blocking(end, False)
                 self._thread = threading.Thread(target=self._run, name="chrono-zmq", daemon=True)
                 self._thread.start()
             self._wake()
@@ -156,9 +156,7 @@ class Driver:
     def drop(self, link: Link) -> None:
         """Nobody can use this link any more. Safe wherever garbage is collected."""
         self._dropped.append(link)
-        alarm = self._alarm
-        if alarm is not None:
-            _write(alarm[1])
+        _write(self._alarm[1])
 
     def finish(self) -> None:
         """The process ends: deliver what `linger` allows, and report what was not."""
@@ -190,30 +188,26 @@ class Driver:
         return isinstance(machine, Sender) and not machine.peer_closed and machine.owes
 
     def _wake(self) -> None:
-        if self._alarm is not None and self._wakes_at > -inf:
+        if self._wakes_at > -inf:
             _write(self._alarm[1])
 
     # The thread
 
     def _run(self) -> None:
-        assert self._alarm is not None
-        alarm = self._alarm
         with selectors.DefaultSelector() as selector:
-            selector.register(alarm[0], selectors.EVENT_READ)
+            selector.register(self._alarm[0], selectors.EVENT_READ)
             if self._gate is not None:
                 _watch(selector, self._gate.descriptor(), self._gate)
-            while self._work(selector, alarm[0]):
+            while self._work(selector):
                 pass
-        for end in alarm:
-            os.close(end)
 
-    def _work(self, selector: selectors.BaseSelector, alarm: int) -> bool:
+    def _work(self, selector: selectors.BaseSelector) -> bool:
         """Sleep, and do what is to be done then; False once there is no link left."""
         while self._changes:
             self._changes.popleft()(selector)
         with self._lock:
             if not self._links and not self._changes:
-                self._thread = self._alarm = None
+                self._thread = None
                 self._heap.clear()
                 return False
             wakes_at = -inf
@@ -225,8 +219,8 @@ class Driver:
             self._wakes_at = -inf
         time = now()
         for key, _ in ready:
-            if key.fd == alarm:
-                _drain(alarm)
+            if key.fd == self._alarm[0]:
+                _drain(key.fd)
             elif isinstance(key.data, Gatekeeper):
                 key.data.answer()
             else:

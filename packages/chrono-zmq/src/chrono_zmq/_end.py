@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from anyio.lowlevel import checkpoint_if_cancelled
 from chrono_core import ChannelError, ChannelInUse, EndpointClosed
 from chrono_core.lowlevel import (
     EventLoop,
@@ -18,7 +17,6 @@ from chrono_core.lowlevel import (
 )
 
 from . import _frames as frames
-from ._driver import driver
 from ._exceptions import (
     AuthenticationFailed,
     HandshakeError,
@@ -78,7 +76,7 @@ class End:
     def __del__(self) -> None:
         link = getattr(self, "_link", None)
         if link is not None and self._open and link.process == os.getpid():
-            driver().drop(link)
+            link.abandon()
 
     @property
     def address(self) -> str:
@@ -136,7 +134,7 @@ class End:
         self._refuse_if_closed()
         self._calls -= 1
         if self._calls > 0:
-            await checkpoint_if_cancelled()
+            await loop.checkpoint_if_cancelled()
             return
         self._calls = CALLS_PER_YIELD
         self._user = _Yielding(loop.current_task())

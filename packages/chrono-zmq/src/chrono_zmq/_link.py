@@ -200,6 +200,10 @@ class Link:
         self._leave_at = now() + self.linger
         self.pump()
 
+    def abandon(self) -> None:
+        """Nobody can use this any more. Without the lock: garbage is collected at any moment."""
+        self._driver.drop(self)
+
     def drop(self, text: str) -> None:
         """Part at once."""
         if not self.shut:

@@ -276,7 +276,8 @@ class Machine(ABC):
             self._strangers.clear()
 
     # Staying alive. After half of the time the peer is asked, and the other half is counted from
-    # then: this process may have stood still itself, and what came meanwhile is not yet read.
+    # then: this process may have stood still itself, and what came meanwhile is not yet read. When
+    # it looks that late a second time, it has stood still again.
 
     def _is_alive(self, now: float) -> None:
         self._heard = now
@@ -286,10 +287,12 @@ class Machine(ABC):
         return self._heard + self.terms.peer_timeout / 2 if self._lost_at == inf else inf
 
     def _on_silence(self, now: float) -> None:
-        if now >= self._lost_at:
+        half = self.terms.peer_timeout / 2
+        late = now - self._lost_at
+        if 0 <= late < half:
             self.fail(LOST, f"nothing was heard of it for {self.terms.peer_timeout} s")
-        elif now >= self._doubted_at():
-            self._lost_at = now + self.terms.peer_timeout / 2
+        elif late >= half or now >= self._doubted_at():
+            self._lost_at = now + half
             self._prove(now)
 
     # Parting

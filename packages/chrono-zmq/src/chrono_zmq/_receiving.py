@@ -6,9 +6,8 @@ import os
 from itertools import islice
 from typing import TypeVar
 
-from anyio.lowlevel import checkpoint_if_cancelled
 from chrono_core import ChannelStats, EndOfStream, ReceiveStream, WouldBlock
-from chrono_core.lowlevel import Waiter
+from chrono_core.lowlevel import Waiter, current_loop
 
 from ._end import End
 from ._exceptions import MessageDecodeError
@@ -142,7 +141,7 @@ class ZmqReceiveStream(End, ReceiveStream[T]):
                 self._machine.close(now())
                 link.leave()
             self._review()
-        await checkpoint_if_cancelled()
+        await current_loop().checkpoint_if_cancelled()
 
     def statistics(self) -> ChannelStats:
         """The channel's figures now, of the sender as far as it has told."""

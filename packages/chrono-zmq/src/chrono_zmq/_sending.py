@@ -9,9 +9,8 @@ from types import TracebackType
 from typing import TypeVar
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
 from chrono_core import ChannelClosed, ChannelStats, SendStream, WouldBlock
-from chrono_core.lowlevel import Waiter, finite
+from chrono_core.lowlevel import Waiter, current_loop, finite
 
 from ._config import ZmqConfig
 from ._end import End
@@ -342,7 +341,7 @@ class ZmqSendStream(End, SendStream[T]):
         link = self._link
         machine = self._machine
         if not self._open or link.process != os.getpid():
-            await checkpoint_if_cancelled()
+            await current_loop().checkpoint_if_cancelled()
             return
         self._bind()
         self._mark_closed()
@@ -372,7 +371,7 @@ class ZmqSendStream(End, SendStream[T]):
                 channel=self._name,
                 count=count,
             )
-        await checkpoint_if_cancelled()
+        await current_loop().checkpoint_if_cancelled()
 
     def _is_closing(self) -> bool:
         with self._link.lock:
