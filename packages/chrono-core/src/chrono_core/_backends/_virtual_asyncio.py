@@ -110,21 +110,6 @@ class VirtualAsyncioRun(AsyncioRun):
         raise error
 
 
-class Step(Handle):
-    """A handle of the loop, made without asking whether it is in debug mode."""
-
-    __slots__ = ()
-
-    def __init__(self, callback: Any, args: Any, loop: Any, context: Any) -> None:
-        self._context = copy_context() if context is None else context
-        self._loop = loop
-        self._callback = callback
-        self._args = args
-        self._cancelled = False
-        self._repr = None
-        self._source_traceback = None
-
-
 class Timer(TimerHandle):
     """A timer of the loop, among the sleepers of the clock."""
 
