@@ -73,7 +73,7 @@ class MsgpackSerde(Generic[T]):
         """The item of bytes.
 
         Raises:
-            msgspec.MsgspecError: these bytes are none.
+            msgspec.MsgspecError, RecursionError, UnicodeDecodeError: these bytes are none.
         """
         item: T = self._decoder.decode(data)
         return item
