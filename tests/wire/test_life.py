@@ -298,6 +298,24 @@ async def test_items_that_nobody_took_are_counted_by_the_close(bind: bool) -> No
     await send.aclose()  # it was said once
 
 
+async def test_stream_without_an_item_ends(anyio_backend: str) -> None:
+    """A process that sends nothing, closes and exits at once leaves a proper end behind."""
+    program = (
+        "import sys, anyio\n"
+        "from chrono_zmq import open_zmq_send\n"
+        "async def main():\n"
+        "    async with open_zmq_send(sys.argv[1]):\n"
+        "        pass\n"
+        f"anyio.run(main, backend={anyio_backend!r})\n"
+    )
+    for _ in range(3):
+        async with open_zmq_receive("ipc://*") as recv:
+            with subprocess.Popen([sys.executable, "-c", program, recv.address]) as process:
+                with anyio.fail_after(2 * PATIENCE), pytest.raises(EndOfStream):
+                    await recv.receive()
+                assert await run_sync(process.wait) == 0
+
+
 async def test_close_of_a_sender_that_sent_nothing_waits_for_nobody() -> None:
     """Where nothing was sent and nobody came, there is nothing to wait for."""
     send: ZmqSendStream[int] = open_zmq_send("ipc://nobody-is-here", maxsize=4, config=NEVER)

@@ -195,9 +195,9 @@ class Link:
 
     # Parting
 
-    def leave(self) -> None:
-        """Go on for `linger`, for what has to be said yet, and no longer."""
-        self._leave_at = now() + self.linger
+    def leave(self, most: float = inf) -> None:
+        """Go on for `linger`, or `most` where that is less, for what has to be said yet."""
+        self._leave_at = min(self._leave_at, now() + min(self.linger, most))
         self.pump()
 
     def abandon(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from itertools import islice
+from math import inf
 from types import TracebackType
 from typing import TypeVar
 
@@ -25,6 +26,10 @@ T = TypeVar("T")
 
 # `send_many` takes no more items than this from its iterable at once.
 MANY = 256
+
+# Where nothing was sent and nobody has come, the end of the stream waits in the background, for so
+# many seconds, for a receiver who may be about to come.
+MEETING = 0.5
 
 
 class ZmqSendStream(End, SendStream[T]):
@@ -194,7 +199,7 @@ class ZmqSendStream(End, SendStream[T]):
             unlimited = machine.maxsize == UNLIMITED
             return ChannelStats(
                 current_buffer_used=used,
-                max_buffer_size=float("inf") if unlimited else machine.maxsize,
+                max_buffer_size=inf if unlimited else machine.maxsize,
                 open_send_streams=int(self._open),
                 open_receive_streams=_is_open(machine),
                 waiters_send=int(self._user is not None and self._user.parked),
@@ -348,10 +353,10 @@ class ZmqSendStream(End, SendStream[T]):
         with link.lock:
             machine.close(now())
             nothing = machine.accepted == 0 and not machine.met
-            if nothing and (link.mate is None or link.mate.machine.closed):
+            if nothing and link.mate is not None and link.mate.machine.closed:
                 link.drop("it was closed before anything was sent")
             told, link.told = link.told, True  # by this call, unless it is cancelled
-            link.leave()
+            link.leave(MEETING if nothing and link.mate is None else inf)
         self._review()
         try:
             while not nothing and self._is_closing():
