@@ -19,6 +19,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+import anyio.to_thread
 import chrono_core
 import chrono_daemon.transports.zmq
 import chrono_zmq
@@ -72,10 +73,11 @@ def measure(job: Job) -> float:
 def other_process(job: Job) -> Iterator[None]:
     """The other process, while it is needed."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.bench.zmq_sides"]
-    process = subprocess.Popen([*command, json.dumps(asdict(job))], cwd=ROOT)
+    process = subprocess.Popen([*command, json.dumps(asdict(job))], cwd=ROOT, stdin=subprocess.PIPE)
     try:
         yield
-        check(process.wait(30), 0, "exit code of the other process")
+        process.communicate(timeout=30)
+        check(process.returncode, 0, "exit code of the other process")
     finally:
         process.kill()
         process.wait()
@@ -84,6 +86,11 @@ def other_process(job: Job) -> Iterator[None]:
 def p50(times: list[float]) -> float:
     """The median, for all of them."""
     return median(times) * len(times)
+
+
+def until_all_was_received() -> None:
+    """The other process stays until then: some would lose what lies unread when it goes."""
+    sys.stdin.read()
 
 
 # Ends of channels: ours and chrono-daemon's
@@ -161,6 +168,7 @@ async def _ends_there(job: Job) -> float:
         else:
             for _ in range(job.work):
                 await send.send(item)
+        await anyio.to_thread.run_sync(until_all_was_received)
         await send.aclose()
     except (chrono_core.ChannelClosed, chrono_daemon.ChannelClosed):
         pass  # it has had enough
@@ -200,6 +208,7 @@ def _blocking_there(job: Job, socket: Any) -> None:
     item = job.item * (BATCH if job.batched else 1)
     for _ in range(0, job.work, BATCH if job.batched else 1):
         socket.send(socket.recv() if job.echo else item)
+    until_all_was_received()
 
 
 async def _asyncio_here(job: Job) -> float:
@@ -229,6 +238,7 @@ async def _asyncio_there(job: Job) -> None:
         await socket.send(READY)
         for _ in range(job.work):
             await socket.send(await socket.recv() if job.echo else job.item)
+        await asyncio.to_thread(until_all_was_received)
 
 
 def zmq_asyncio(job: Job, here: bool) -> float:
