@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from itertools import islice
+from math import inf
 from typing import TypeVar
 
 from chrono_core import ChannelStats, EndOfStream, ReceiveStream, WouldBlock
@@ -151,7 +152,7 @@ class ZmqReceiveStream(End, ReceiveStream[T]):
             used = len(machine.inbox)
             return ChannelStats(
                 current_buffer_used=used,
-                max_buffer_size=float("inf") if unlimited else machine.maxsize,
+                max_buffer_size=inf if unlimited else machine.maxsize,
                 open_send_streams=_is_open(machine),
                 open_receive_streams=int(self._open),
                 waiters_send=-1,
@@ -167,36 +168,34 @@ class ZmqReceiveStream(End, ReceiveStream[T]):
     def _look(self) -> bool:
         """Whether something is there; where nothing is, say that somebody waits."""
         with self._link.lock:
-            if not self._machine.inbox:
-                self._machine.want(now())
-                self._link.use()
-            self._refuse_if_useless()
-            found = bool(self._machine.inbox)
-            if not found:
-                self._link.wait_for_news()
+            found = self._find(wait=True)
         self._review()
         return found
 
     def _take(self, most: int, *, wait: bool = True) -> list[bytes]:
         """Take what is there; where nothing is, say that somebody waits."""
         machine = self._machine
-        link = self._link
-        inbox = machine.inbox
         data: list[bytes] = []
-        with link.lock:
-            if not inbox:
-                if wait:
-                    machine.want(now())
-                link.use()
-            self._refuse_if_useless()
-            if inbox:
-                data = machine.take(now(), min(most, len(inbox)))
+        with self._link.lock:
+            if self._find(wait=wait):
+                data = machine.take(now(), min(most, len(machine.inbox)))
                 if machine.stirred:
-                    link.use()
-            elif wait:
-                link.wait_for_news()
+                    self._link.use()
         self._review()
         return data
+
+    def _find(self, *, wait: bool) -> bool:
+        """Whether something is there; where nothing is, he may wait. With the lock held."""
+        machine = self._machine
+        link = self._link
+        if not machine.inbox:
+            if wait:
+                machine.want(now())
+            link.use()
+        self._refuse_if_useless()
+        if not machine.inbox and wait:
+            link.wait_for_news()
+        return bool(machine.inbox)
 
     def _decode(self, data: bytes) -> T:
         try:

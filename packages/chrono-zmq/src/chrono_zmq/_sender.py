@@ -52,9 +52,7 @@ class Sender(Machine):
 
     def has_room(self) -> bool:
         """Whether one more may be accepted."""
-        if self.maxsize == 0:
-            return self.limit > self.accepted
-        return self.maxsize == UNLIMITED or self.accepted - self.taken < self.maxsize
+        return self.room() > 0
 
     def room(self) -> int:
         """How many more may be accepted."""

@@ -57,8 +57,11 @@ class TrioWaiter:
         # A signal handler may come between the making of a waiter and its parking.
         if getattr(trio._core._run.GLOBAL_RUN_CONTEXT, "task", None) is not self.task:
             self.parked = False
-            trio.lowlevel.reschedule(self.task)
+            self._rouse()
         return True
+
+    def _rouse(self) -> None:
+        trio.lowlevel.reschedule(self.task)
 
 
 class TrioReader(TrioWaiter):
@@ -81,14 +84,8 @@ class TrioReader(TrioWaiter):
                 self.parked = False
             self.woken = True
 
-    def wake(self) -> bool:
-        if not self.parked:
-            return False
-        self.woken = True
-        if getattr(trio._core._run.GLOBAL_RUN_CONTEXT, "task", None) is not self.task:
-            self.parked = False
-            trio.lowlevel.notify_closing(self._descriptor)
-        return True
+    def _rouse(self) -> None:
+        trio.lowlevel.notify_closing(self._descriptor)
 
 
 async def _nothing() -> None:
