@@ -321,7 +321,7 @@ async def test_path_that_a_killed_process_left_behind_is_used_again(tmp_path: Pa
     await works(send, recv, 1)
     await send.aclose()
     await recv.aclose()
-    assert not path.exists()
+    await until(lambda: not path.exists())
 
 
 # Items
