@@ -100,6 +100,10 @@ class EventLoop(Protocol):
         """Be cancelled if asked to, also by ``asyncio.Task.cancel``, and go on at once if not."""
         ...
 
+    def undisturbed(self, task: Any) -> Callable[[], bool]:
+        """A test, for hot paths, that this task of the loop is running and was not cancelled."""
+        ...
+
     def redeliver_cancellation(self) -> None:
         """Deliver to the current task once more a cancellation that it has caught.
 

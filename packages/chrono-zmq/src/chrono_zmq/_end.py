@@ -50,6 +50,10 @@ class _Yielding:
         return False
 
 
+def _disturbed() -> bool:
+    return False
+
+
 class End:
     """One end of a channel whose other end may lie in another process."""
 
@@ -66,6 +70,9 @@ class End:
         self._user: Waiter | _Yielding | None = None
         self._keepers: dict[Waiter, None] = {}
         self._calls = CALLS_PER_YIELD
+        # The task that called last, and a test that it calls again and is not cancelled.
+        self._task: Any = None
+        self._undisturbed: Callable[[], bool] = _disturbed
         self._posted = False
         link.on_news = _weakly(self._on_news)
         link.on_settled = _weakly(self._on_settled)
@@ -129,15 +136,27 @@ class End:
 
     async def _enter(self) -> None:
         """At the start of every call that is awaited."""
+        self._calls -= 1
+        if (
+            self._calls > 0
+            and self._undisturbed()
+            and self._user is None
+            and self._open
+            and self._link.process == os.getpid()
+        ):
+            return
         loop = self._bind()
         self._refuse_second_user()
         self._refuse_if_closed()
-        self._calls -= 1
+        task = loop.current_task()
+        if task is not self._task:
+            self._task = task
+            self._undisturbed = loop.undisturbed(task)
         if self._calls > 0:
             await loop.checkpoint_if_cancelled()
             return
         self._calls = CALLS_PER_YIELD
-        self._user = _Yielding(loop.current_task())
+        self._user = _Yielding(task)
         try:
             await checkpoint()
         finally:

@@ -36,6 +36,10 @@ _numbers = count()
 # Messages that are read in one go, before others have their turn.
 AT_ONCE = 1024
 
+# Where nothing was sent and nobody is there, the end of the stream waits so many seconds for a
+# receiver who may be about to come.
+MEETING = 0.5
+
 # Seconds between two looks for a user who is busy.
 POLL = 0.02
 
@@ -79,6 +83,9 @@ class Link:
         self.linger: float = linger
         self._driver = driver
         self._endpoint = endpoint
+        self._alone = machine.terms.binds  # as far as is known, nobody is there
+        self._owes = True
+        self._left_at = inf
         self._leave_at = inf
         self._watchers = 0
         self._touched = False
@@ -134,7 +141,8 @@ class Link:
         endpoint = self._endpoint
         machine = self.machine
         stirred, machine.stirred = machine.stirred, False
-        self._flush()
+        if machine.to_send:
+            self._flush()
         left = AT_ONCE
         batch = 1  # to ask once more costs less than to find nothing, unless there is much
         while left > 0 and endpoint.readable():
@@ -150,7 +158,8 @@ class Link:
                     machine.on_frame(frame, route, time)
             left -= batch
             batch *= 2
-            self._flush()
+            if machine.to_send:
+                self._flush()
         if machine.changed:
             machine.changed = False
             if self.waited_for and self.on_news is not None:
@@ -172,6 +181,8 @@ class Link:
         reports = self._endpoint.reports()
         if reports.up is not None:
             self.machine.on_link(reports.up, now())
+            self._alone = not reports.up
+            self._plan_to_leave()
         if reports.refused and not self.machine.met:
             self.machine.fail(AUTHENTICATION, "the other end refused the keys")
         self.pump()
@@ -195,10 +206,16 @@ class Link:
 
     # Parting
 
-    def leave(self, most: float = inf) -> None:
-        """Go on for `linger`, or `most` where that is less, for what has to be said yet."""
-        self._leave_at = min(self._leave_at, now() + min(self.linger, most))
+    def leave(self, *, owes: bool = True) -> None:
+        """Go on for `linger` seconds, for what has to be said yet, or less if that is not much."""
+        self._left_at = min(self._left_at, now())
+        self._owes = self._owes and owes
+        self._plan_to_leave()
         self.pump()
+
+    def _plan_to_leave(self) -> None:
+        most = MEETING if self._alone and not self._owes else inf
+        self._leave_at = self._left_at + min(self.linger, most)
 
     def abandon(self) -> None:
         """Nobody can use this any more. Without the lock: garbage is collected at any moment."""

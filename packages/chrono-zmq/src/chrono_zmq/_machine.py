@@ -83,7 +83,8 @@ class Machine(ABC):
         self._hello_at = inf if terms.binds else now
         self._asked = -inf
         self._strangers: dict[bytes, Route | None] = {}
-        self._outgoing: list[tuple[Route | None, bytes]] = []
+        # What is to be sent, and along which route, until `outgoing` has it.
+        self.to_send: list[tuple[Route | None, bytes]] = []
 
     @property
     def met(self) -> bool:
@@ -160,7 +161,7 @@ class Machine(ABC):
 
     def outgoing(self) -> list[tuple[Route | None, bytes]]:
         """What is to be sent now, and along which route."""
-        sent, self._outgoing = self._outgoing, []
+        sent, self.to_send = self.to_send, []
         return sent
 
     def part(self, text: str) -> None:
@@ -174,7 +175,7 @@ class Machine(ABC):
         """From now on, nothing works any more."""
         if self.failure is None and not self.over:
             self.failure = Failure(reason, text)
-            self._outgoing.clear()
+            self.to_send.clear()
             self._strangers.clear()
             self.changed = True
 
@@ -221,7 +222,7 @@ class Machine(ABC):
             self._reset(source, route, misfit.reason, source, misfit.text)
             return
         welcome = frames.pack_hello(self.session, source, self._hello(), welcome=True)
-        self._outgoing.append((route, welcome))
+        self.to_send.append((route, welcome))
         if self.met:
             self._on_peer(route, now)
         else:
@@ -332,9 +333,9 @@ class Machine(ABC):
         if self.terms.binds and route is None:
             return
         reset = frames.pack_reset(self.session, peer, Reset(reason, about, text))
-        self._outgoing.append((route, reset))
+        self.to_send.append((route, reset))
 
     def _send(self, frame: bytes) -> None:
         """Send to the peer, where there is a way."""
         if self.up and not (self.terms.binds and self._route is None):
-            self._outgoing.append((self._route, frame))
+            self.to_send.append((self._route, frame))

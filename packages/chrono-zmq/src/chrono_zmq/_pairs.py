@@ -70,6 +70,7 @@ def _agree(sender: Sender, receiver: Receiver) -> bool:
         and sender.taken == receiver.taken
         and sender.limit == receiver.limit
         and sender.closed == (receiver.total is not None)
+        and not receiver.complete  # the sender has yet to hear of that
         and sender.peer_closed == receiver.closed
     )
 

@@ -27,9 +27,9 @@ T = TypeVar("T")
 # `send_many` takes no more items than this from its iterable at once.
 MANY = 256
 
-# Where nothing was sent and nobody has come, the end of the stream waits in the background, for so
-# many seconds, for a receiver who may be about to come.
-MEETING = 0.5
+# An item that follows another within so many seconds goes out with those that are sent until the
+# event loop turns.
+TOGETHER = 0.0001
 
 
 class ZmqSendStream(End, SendStream[T]):
@@ -49,6 +49,7 @@ class ZmqSendStream(End, SendStream[T]):
         self._config = config
         self._high_water = 0
         self._gathers = False
+        self._pushed_at = -inf
 
     async def send(self, item: T) -> None:
         """Send one item, waiting for room.
@@ -232,6 +233,7 @@ class ZmqSendStream(End, SendStream[T]):
         """Put one item in, where there is room; otherwise say that somebody waits."""
         machine = self._machine
         link = self._link
+        gather = False
         with link.lock:
             if not machine.has_room():
                 if wait:
@@ -242,24 +244,28 @@ class ZmqSendStream(End, SendStream[T]):
             if accepted:
                 machine.accept((data,))
                 self._note_high_water()
-                if not self._gathers or machine.unsent >= MANY:
-                    machine.push(now())
-                    link.use()
+                time = now()
+                gather = time < self._pushed_at + TOGETHER and machine.unsent < MANY
+                if not gather:
+                    self._push(time)
             elif wait:
                 link.wait_for_news()
-        if accepted and not self._gathers:
-            # What is sent before the loop turns goes out together then.
+        if gather and not self._gathers:
             self._gathers = True
             self._bind().call_soon(self._send_gathered)
         self._review()
         return accepted
 
+    def _push(self, time: float) -> None:
+        self._pushed_at = time
+        self._machine.push(time)
+        self._link.use()
+
     def _send_gathered(self) -> None:
         self._gathers = False
         if self._machine.unsent:
             with self._link.lock:
-                self._machine.push(now())
-                self._link.use()
+                self._push(now())
 
     def _accept_some(self, batch: list[bytes], start: int) -> int:
         """Put in as many as there is room for; where there is none, say that somebody waits."""
@@ -356,7 +362,7 @@ class ZmqSendStream(End, SendStream[T]):
             if nothing and link.mate is not None and link.mate.machine.closed:
                 link.drop("it was closed before anything was sent")
             told, link.told = link.told, True  # by this call, unless it is cancelled
-            link.leave(MEETING if nothing and link.mate is None else inf)
+            link.leave(owes=not nothing or link.mate is not None)
         self._review()
         try:
             while not nothing and self._is_closing():

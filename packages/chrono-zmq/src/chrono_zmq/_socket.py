@@ -26,6 +26,7 @@ RECONNECT_MOST = 500
 _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
 _NOBLOCK = int(zmq.NOBLOCK)
+_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 _UP = zmq.EVENT_HANDSHAKE_SUCCEEDED
 _REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -135,10 +136,9 @@ class Endpoint:
     def send(self, route: bytes | None, frame: bytes) -> bool:
         """Send, and say whether the route leads anywhere."""
         try:
-            if route is None:
-                self._socket.send(frame, _NOBLOCK)
-            else:
-                self._socket.send_multipart((route, frame), _NOBLOCK)
+            if route is not None:
+                self._socket.send(route, _MORE)
+            self._socket.send(frame, _NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 raise
