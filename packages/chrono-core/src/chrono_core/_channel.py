@@ -59,18 +59,19 @@ class open_channel(Generic[T]):
     Every awaited call is a cancellation point, and none loses or repeats an item when it is
     cancelled, be it by anyio or natively. Both ends stay in the event loop in which the channel
     was used first; any other thread is refused with a ``RuntimeError``.
-
-    Args:
-        maxsize: how many items may be under way. 0 is a rendezvous: ``send`` returns when the
-            receiver has taken the item. ``math.inf`` is unbounded.
-        name: what errors and reports call it; made up where not given.
-
-    Raises:
-        ValueError: ``maxsize`` is negative, fractional or not a number.
     """
 
     def __new__(cls, maxsize: float = 0, *, name: str | None = None) -> Channel[T]:  # type: ignore[misc]
-        """Open a channel."""
+        """Open a channel.
+
+        Args:
+            maxsize: how many items may be under way. 0 is a rendezvous: ``send`` returns when the
+                receiver has taken the item. ``math.inf`` is unbounded.
+            name: what errors and reports call it; made up where not given.
+
+        Raises:
+            ValueError: ``maxsize`` is negative, fractional or not a number.
+        """
         whole = isinstance(maxsize, int) and not isinstance(maxsize, bool)
         if maxsize != math.inf and not (whole and maxsize >= 0):
             raise ValueError(
