@@ -7,16 +7,9 @@ import importlib
 import sys
 import zlib
 
-from .programs import ROOT
+from tests.workspace.repository import PACKAGES, ROOT
 
 INVENTORY = ROOT / "docs" / "site" / "objects.inv"
-MODULES = (
-    "chrono_core",
-    "chrono_core.lowlevel",
-    "chrono_core.testing",
-    "chrono_recipes",
-    "chrono_zmq",
-)
 
 
 def main() -> int:
@@ -24,8 +17,9 @@ def main() -> int:
     for _ in range(4):  # the head, in plain text
         _, data = data.split(b"\n", 1)
     listed = {line.split()[0] for line in zlib.decompress(data).decode().splitlines()}
+    modules = [module for package in PACKAGES for module in package.public_modules]
     names = {
-        f"{module}.{name}" for module in MODULES for name in importlib.import_module(module).__all__
+        f"{module}.{name}" for module in modules for name in importlib.import_module(module).__all__
     }
     missing = sorted(names - listed)
     for name in missing:

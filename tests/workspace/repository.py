@@ -32,6 +32,16 @@ class Package:
     def modules(self) -> list[Path]:
         return sorted((self.folder / "src").rglob("*.py"))
 
+    @property
+    def public_modules(self) -> list[str]:
+        """The package itself, and its modules without an underscore in their path."""
+        paths = [path.relative_to(self.folder / "src").with_suffix("") for path in self.modules]
+        return [self.import_name] + [
+            ".".join(path.parts)
+            for path in paths
+            if not any(part.startswith("_") for part in path.parts)
+        ]
+
 
 PACKAGES = [Package(ROOT / "packages" / f"chrono-{part}") for part in ("core", "recipes", "zmq")]
 

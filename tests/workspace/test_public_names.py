@@ -1,11 +1,13 @@
+import ast
 import importlib
 import inspect
+import itertools
 import re
 from types import ModuleType
 
 import pytest
 
-from .repository import ROOT
+from .repository import PACKAGES, ROOT
 
 REFERENCE = {
     "chrono_core": ("core.md", "simulation.md"),
@@ -25,13 +27,30 @@ def public(name: str) -> tuple[ModuleType, list[str]]:
     return module, module.__all__
 
 
+def entries() -> list[tuple[str, str, str]]:
+    """What any page of the documentation renders from a docstring: page, module and name."""
+    found = []
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        for directive in re.findall(r"^ *:::(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+            module, _, entry = directive.strip().rpartition(".")
+            found.append((page.relative_to(ROOT / "docs" / "reference").as_posix(), module, entry))
+    return found
+
+
+def test_public_modules_are_documented() -> None:
+    """Each module that is not private has a reference, and no other has."""
+    assert sorted(REFERENCE) == sorted(
+        module for package in PACKAGES for module in package.public_modules
+    )
+    assert {module for _, module, _ in entries()} == set(REFERENCE)
+
+
 @every_module
 def test_public_names_are_documented(name: str) -> None:
-    """The reference has one entry for each name in `__all__`, and no other."""
-    folder = ROOT / "docs" / "reference"
-    page = "\n".join((folder / file).read_text(encoding="utf-8") for file in REFERENCE[name])
-    entries = re.findall(rf"^::: {re.escape(name)}\.(\w+)$", page, re.MULTILINE)
-    assert sorted(entries) == sorted(public(name)[1])
+    """There is one entry for each name in `__all__`, on a page of its module, and no other."""
+    found = [(page, entry) for page, module, entry in entries() if module == name]
+    assert sorted(entry for _, entry in found) == sorted(public(name)[1])
+    assert {page for page, _ in found} == set(REFERENCE[name])
 
 
 @every_module
@@ -54,16 +73,31 @@ def test_packages_show_nothing_else(name: str) -> None:
     assert shown == {key for key in names if not key.startswith("_")}
 
 
+def described_aliases(name: str) -> dict[str, str]:
+    """What stands below the assignments at the top of a package's modules."""
+    package = next(found for found in PACKAGES if name in found.public_modules)
+    texts = {}
+    for path in package.modules:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        for pair in itertools.pairwise(body):
+            match pair:
+                case ast.Assign([ast.Name(alias)]), ast.Expr(ast.Constant(str(text))):
+                    texts[alias] = text
+    return texts
+
+
 @every_module
 def test_public_names_carry_docstrings(name: str) -> None:
-    """Every class, function and method that users see says what it does."""
+    """Every class, function, method and alias that users see says what it does."""
     module, names = public(name)
     silent = []
     for entry in names:
         value = getattr(module, entry)
-        if not (inspect.isclass(value) or inspect.isroutine(value)):
-            continue
-        if not inspect.getdoc(value):
+        if inspect.isclass(value) or inspect.isroutine(value):
+            text = value.__doc__
+        else:
+            text = described_aliases(name).get(entry)
+        if not text:
             silent.append(entry)
         if inspect.isclass(value):
             silent += [

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 DaemonState = Literal["starting", "running", "restarting", "stopped", "failed"]
+"""The states of a daemon; ``DaemonHealth`` says what each means."""
 
 
 @dataclass(frozen=True, slots=True)
