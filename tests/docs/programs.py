@@ -32,8 +32,8 @@ class Program:
 def pages() -> list[Path]:
     """Every page that may show a program."""
     readmes = [ROOT / "README.md", *(ROOT / "packages").glob("*/README.md")]
-    guides = [page for page in (ROOT / "docs").rglob("*.md") if "site" not in page.parts]
-    return sorted(readmes + guides)
+    guides = (ROOT / "docs").rglob("*.md")
+    return sorted([*readmes, *guides])
 
 
 def programs(page: Path) -> list[Program]:
