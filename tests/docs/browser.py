@@ -97,6 +97,7 @@ class Browser:
 
     def __init__(self, driver: Chrome) -> None:
         self.driver = driver
+        self._asked: dict[str, str] = {}
 
     def open(self, address: str, *sizes: Size) -> list[str]:
         """Open a page, and look at it in each size; returns what is wrong with it."""
@@ -118,25 +119,21 @@ class Browser:
         ]
         entries = self.driver.get_log("performance")
         events = [json.loads(entry["message"])["message"] for entry in entries]
-        return [*errors, *failures(events)]
+        return [*errors, *self._failures(events)]
+
+    def _failures(self, events: list[dict[str, Any]]) -> Iterator[str]:
+        for event in events:
+            values = event["params"]
+            match event["method"]:
+                case "Network.requestWillBeSent":
+                    self._asked[values["requestId"]] = values["request"]["url"]
+                case "Network.responseReceived" if values["response"]["status"] >= 400:
+                    yield f"got {values['response']['status']} for {values['response']['url']}"
+                case "Network.loadingFailed" if values["requestId"] in self._asked:
+                    yield f"did not get {self._asked[values['requestId']]}: {values['errorText']}"
 
     def _resize(self, size: Size) -> None:
         screen = {"width": size.width, "height": size.height, "mobile": size.mobile}
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride", {**screen, "deviceScaleFactor": 1}
         )
-
-
-def failures(events: list[dict[str, Any]]) -> Iterator[str]:
-    """What was asked for and did not come."""
-    asked: dict[str, str] = {}
-    for event in events:
-        values = event["params"]
-        match event["method"]:
-            case "Network.requestWillBeSent":
-                asked[values["requestId"]] = values["request"]["url"]
-            case "Network.responseReceived" if values["response"]["status"] >= 400:
-                yield f"got {values['response']['status']} for {values['response']['url']}"
-            case "Network.loadingFailed":
-                address = asked.get(values["requestId"], "a request of the page before")
-                yield f"did not get {address}: {values['errorText']}"
