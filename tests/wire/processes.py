@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -9,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -69,23 +71,45 @@ async def collect(end: ReceiveStream[Item]) -> tuple[list[int], type[ChronoError
         return numbers, type(error)
 
 
-async def send_impatiently(end: SendStream[Item], item: Item, rng: random.Random) -> None:
+async def send_impatiently(
+    end: SendStream[Item], item: Item, rng: random.Random, how: str = "scope"
+) -> None:
     """Send, cancelling at random until it is sent."""
     while True:
-        with anyio.move_on_after(_patience(rng)):
+        async with _impatience(rng, how):
             await end.send(item)
             return
 
 
-async def receive_impatiently(end: ReceiveStream[Item], rng: random.Random) -> Item:
+async def receive_impatiently(
+    end: ReceiveStream[Item], rng: random.Random, how: str = "scope"
+) -> Item:
     """Receive, cancelling at random until there is an item."""
     while True:
-        with anyio.move_on_after(_patience(rng)):
+        async with _impatience(rng, how):
             return await end.receive()
 
 
-def _patience(rng: random.Random) -> float:
-    return rng.choice((0.0, 0.0002, 0.001, 0.005, 1.0, 1.0))
+@asynccontextmanager
+async def _impatience(rng: random.Random, how: str) -> AsyncIterator[None]:
+    """Cancel what is inside at a random moment, by anyio, a timeout of asyncio, or its task."""
+    seconds = rng.choice((0.0, 0.0002, 0.001, 0.005, 1.0, 1.0))
+    if how == "scope":
+        with anyio.move_on_after(seconds):
+            yield
+    elif how == "timeout":
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                yield
+    else:
+        task = asyncio.current_task()
+        assert task is not None
+        timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
+        with suppress(asyncio.CancelledError):
+            yield
+        timer.cancel()
+        if task.cancelling():  # also where it came too late, and is about to come again
+            task.uncancel()
 
 
 # Time

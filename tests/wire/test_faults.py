@@ -39,7 +39,6 @@ from .processes import (
     collect,
     config,
     make,
-    receive_impatiently,
     until,
 )
 from .proxy import Proxy
@@ -690,21 +689,33 @@ async def test_bad_item_is_one_error_between_good_ones() -> None:
 # Cancellation, and leaving
 
 
-@pytest.mark.parametrize(("maxsize", "count"), [(0, 2_000), (4, 5_000)])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], scope="module")
+@pytest.mark.parametrize(
+    ("backend", "how", "counts"),
+    [
+        ("asyncio", "scope", (2_000, 5_000)),
+        ("trio", "scope", (2_000, 5_000)),
+        ("asyncio", "timeout", (500, 2_000)),
+        ("asyncio", "task", (500, 2_000)),
+        ("uvloop", "timeout", (500, 2_000)),
+        ("uvloop", "task", (500, 2_000)),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+@pytest.mark.parametrize("maxsize", [0, 4])
 async def test_cancellation_of_both_sides_loses_and_repeats_nothing(
-    maxsize: int, count: int, anyio_backend: str
+    maxsize: int, backend: str, how: str, counts: tuple[int, int]
 ) -> None:
     """Two processes cancel their calls at random: every item comes once, in order."""
-    rng = random.Random(maxsize)
-    async with receiver() as end:
-        options = {"maxsize": maxsize, "count": count, "seed": 1}
-        with Process("send", end.address, anyio_backend, **options) as process:
-            with anyio.fail_after(2 * PATIENCE):
-                for number in range(count):
-                    assert check(await receive_impatiently(end, rng)) == number
-                with pytest.raises(EndOfStream):
-                    await receive_impatiently(end, rng)
-            assert await process.until("closed") == []
+    count = counts[bool(maxsize)]
+    if backend != "asyncio":
+        pytest.importorskip(backend)
+    options = {"how": how, "seed": maxsize, "bind": True}
+    with Process("receive", ANY, backend, tell=count, **options) as taker:
+        options = {"how": how, "seed": 1, "maxsize": maxsize, "count": count}
+        with Process("send", await taker.address(), backend, **options) as giver:
+            await giver.until("closed")
+        assert await taker.received() == (list(range(count)), "EndOfStream")
 
 
 @pytest.mark.parametrize("maxsize", [1, 64, inf])

@@ -51,6 +51,7 @@ class Options:
         every: pause after so many items, for `pause` seconds.
         pause: seconds.
         seed: of random cancellation; None for none.
+        how: by which it cancels: "scope", or of asyncio: "timeout", "task".
         then: what it does after the last item. "close": close its end. "stay": nothing, for ever.
             "leave": end as programs do, without a close.
         version: of the wire format that it speaks.
@@ -66,6 +67,7 @@ class Options:
     every: int = 0
     pause: float = 0.0
     seed: int | None = None
+    how: str = "scope"
     then: str = "close"
     version: int = 1
 
@@ -103,7 +105,7 @@ async def send(address: str, options: Options) -> None:
             if rng is None:
                 await end.send(item)
             else:
-                await send_impatiently(end, item, rng)
+                await send_impatiently(end, item, rng, options.how)
             number += 1
             if options.every and number % options.every == 0:
                 await anyio.sleep(options.pause)
@@ -126,7 +128,10 @@ async def receive(address: str, options: Options) -> None:
     numbers: list[int] = []
     try:
         while options.count is None or len(numbers) < options.count:
-            item = await (end.receive() if rng is None else receive_impatiently(end, rng))
+            if rng is None:
+                item = await end.receive()
+            else:
+                item = await receive_impatiently(end, rng, options.how)
             numbers.append(check(item))
             if numbers[-1] % options.tell == 0:
                 say("item", numbers[-1])
@@ -161,7 +166,14 @@ def main(role: str, address: str, backend: str, options: str) -> None:
     threading.Thread(target=end_when_told, daemon=True).start()
     chosen = Options(**json.loads(options))
     chrono_zmq._frames.VERSION = chosen.version
-    anyio.run({"send": send, "receive": receive}[role], address, chosen, backend=backend)
+    chosen_loop = {"use_uvloop": True} if backend == "uvloop" else {}
+    anyio.run(
+        {"send": send, "receive": receive}[role],
+        address,
+        chosen,
+        backend="asyncio" if backend == "uvloop" else backend,
+        backend_options=chosen_loop,
+    )
 
 
 if __name__ == "__main__":
