@@ -669,6 +669,23 @@ async def test_hostile_server_does_no_harm() -> None:
         assert machine.refused == 0
 
 
+async def test_flood_leaves_the_other_links_of_the_process_their_turn() -> None:
+    """While one end has more to refuse than it can, others of its process meet and talk."""
+    flood = 200_000
+    flooded = receiver()
+    with raw_socket(zmq.DEALER) as raw:
+        raw.set(zmq.SNDHWM, 0)
+        raw.connect(flooded.address)
+        for _ in range(flood):
+            raw.send(b"rubbish")
+        async with receiver() as end, sender(end.address) as other:
+            await other.send(make(1))
+            assert check(await end.receive()) == 1
+            assert 0 < flooded.refused < flood
+            await until(lambda: flooded.refused == flood)
+    await flooded.aclose()
+
+
 async def test_bad_item_is_one_error_between_good_ones() -> None:
     """What is no item of this channel raises once, and is gone; those after it come."""
     bad = [b"", b"\xc1", b"\xa2\xff\xff", b"\x91" * 20_000 + b"\x01", b"\xa1x", b"\x01\x02"]

@@ -243,11 +243,11 @@ class Driver:
         _settle(link)
 
     def _tick(self, time: float) -> None:
-        while True:
-            with self._lock:
-                if not self._heap or self._heap[0][0] > time:
-                    return
-                deadline, _, link = heapq.heappop(self._heap)
+        due = []  # a link that is not done with its work gets its next turn after all others
+        with self._lock:
+            while self._heap and self._heap[0][0] <= time:
+                due.append(heapq.heappop(self._heap))
+        for deadline, _, link in due:
             with link.lock:
                 if link.scheduled == deadline:
                     link.tick(time)
