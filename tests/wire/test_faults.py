@@ -669,9 +669,12 @@ async def test_hostile_server_does_no_harm() -> None:
         assert machine.refused == 0
 
 
-async def test_flood_leaves_the_other_links_of_the_process_their_turn() -> None:
+async def test_flood_leaves_the_other_links_of_the_process_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """While one end has more to refuse than it can, others of its process meet and talk."""
-    flood = 200_000
+    monkeypatch.setattr("chrono_zmq._socket.UNHEARD", 0)  # so that all of it waits at once
+    flood = 150_000
     flooded = receiver()
     with raw_socket(zmq.DEALER) as raw:
         raw.set(zmq.SNDHWM, 0)
@@ -684,6 +687,40 @@ async def test_flood_leaves_the_other_links_of_the_process_their_turn() -> None:
             assert 0 < flooded.refused < flood
             await until(lambda: flooded.refused == flood)
     await flooded.aclose()
+
+
+async def test_flood_that_is_not_read_is_held_back() -> None:
+    """Whoever sends more than this process reads has to wait, before it fills the memory."""
+    async with receiver() as end:
+        with raw_socket(zmq.DEALER) as raw, end._link.lock:  # so that nobody reads
+            raw.set(zmq.SNDHWM, 1)
+            raw.connect(end.address)
+            raw.set(zmq.SNDTIMEO, 500)
+            count = 0
+            with pytest.raises(zmq.Again):
+                while count < 20_000:
+                    raw.send(bytes(10_000))
+                    count += 1
+
+
+async def test_answers_that_are_not_read_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for ever, and reads no answer, gets no more than so many later."""
+    monkeypatch.setattr("chrono_zmq._socket.UNREAD", 100)
+    questions = 20_000
+    async with receiver() as end:
+        with raw_socket(zmq.DEALER) as raw:
+            raw.set(zmq.RCVHWM, 1)
+            raw.connect(end.address)
+            hello = frames.Hello(frames.RECEIVES, 4, 100, "")
+            for _ in range(questions):
+                raw.send(frames.pack_hello(b"stranger", frames.NOBODY, hello))
+            await until(lambda: end.refused == questions)
+            raw.set(zmq.RCVTIMEO, 500)
+            answers = 0
+            with pytest.raises(zmq.Again):
+                while answers < questions:
+                    raw.recv()
+                    answers += 1
 
 
 async def test_bad_item_is_one_error_between_good_ones() -> None:

@@ -23,6 +23,12 @@ BATCH = BYTES + ITEMS * OVERHEAD
 RECONNECT = 20
 RECONNECT_MOST = 500
 
+# The window bounds what is under way between two ends. These are for others, who send what nobody
+# asked for and do not read what they are told: messages of one connection that wait to be read
+# here, and there. What is beyond is read later, or counts as lost.
+UNHEARD = 1_000
+UNREAD = 50_000
+
 _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -96,8 +102,8 @@ class Endpoint:
         else:
             socket.set(zmq.RECONNECT_IVL, RECONNECT)
             socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST)
-        socket.set(zmq.SNDHWM, 0)  # the window bounds what is under way
-        socket.set(zmq.RCVHWM, 0)
+        socket.set(zmq.SNDHWM, UNREAD)
+        socket.set(zmq.RCVHWM, UNHEARD)
         socket.set(zmq.MAXMSGSIZE, config.max_message + BATCH)
         socket.set(zmq.HANDSHAKE_IVL, max(1, int(config.peer_timeout * 1000)))
         socket.set(zmq.ZAP_DOMAIN, self.domain.encode())  # keeps out what is no ZeroMQ at all
