@@ -625,6 +625,31 @@ def test_process_that_exits_with_items_that_nobody_took_says_so(closed: str) -> 
     assert "Traceback" not in done.stderr
 
 
+EXITS_WHILE_IT_WAITS = """
+import asyncio, sys, threading
+from chrono_zmq import open_zmq_receive, open_zmq_send
+
+recv = open_zmq_receive("ipc://*")
+send = open_zmq_send("ipc://nobody-is-here")
+loop = asyncio.new_event_loop()
+waiting = [loop.create_task(recv.receive()), loop.create_task(send.send(1))]
+
+async def until_they_wait():
+    while not (recv.statistics().waiters_receive and send.statistics().waiters_send):
+        await asyncio.sleep(0.001)
+
+loop.run_until_complete(until_they_wait())
+if sys.argv[1] == "running":
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("loop", ["stopped", "running"])
+def test_process_exits_though_tasks_wait_in_a_loop_that_was_left(loop: str) -> None:
+    """What waits in a loop that was not run to its end does not hold up the end of the process."""
+    assert python(EXITS_WHILE_IT_WAITS, loop).returncode == 0
+
+
 FORKS = """
 import os, sys
 import anyio

@@ -171,6 +171,7 @@ class Driver:
             with link.lock:
                 link.drop("its process has ended")
                 link.report_undelivered()
+                link.wait_no_more(waited_for=False)  # in a loop that has stopped, nobody else does
         thread = self._thread
         if thread is not None:
             thread.join(LEAVING)

@@ -101,7 +101,7 @@ class Link:
     def wait_for_news(self) -> None:
         """The user, still holding the lock, has found nothing and is about to wait."""
         self.waited_for = True
-        self.reading = not self.armed
+        self.reading = not (self.armed or self.shut)
 
     def wait_no_more(self, *, waited_for: bool) -> None:
         """The user has waited."""
