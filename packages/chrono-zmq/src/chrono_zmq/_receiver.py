@@ -183,7 +183,7 @@ class Receiver(Machine):
         if self.maxsize == UNLIMITED:
             self.limit = UNLIMITED
         elif self.maxsize:
-            self.limit = self.taken + self.maxsize
+            self.limit = min(self.taken + self.maxsize, UNLIMITED)
         elif self._wanted:
             self.limit = max(self.limit, self.taken + 1)
 
