@@ -856,7 +856,7 @@ def test_keys_for_the_wrong_side_are_refused(role: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["linger", "heartbeat", "peer_timeout"])
-@pytest.mark.parametrize("value", [-1, math.nan, math.inf, "1", None, [1]], ids=repr)
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, 2_147_484, "1", None, [1]], ids=repr)
 def test_time_that_is_none_is_refused(name: str, value: Any) -> None:
     """A time is a number of seconds, and the error names the setting."""
     with pytest.raises((ValueError, TypeError), match=name):

@@ -11,6 +11,9 @@ from zmq.utils import z85
 
 MAX_MESSAGE = 2**31
 
+# ZeroMQ counts milliseconds in 32 bits.
+MAX_SECONDS = 2_000_000
+
 _NO_CURVE = "this libzmq has no CURVE: install pyzmq from a wheel"
 
 
@@ -41,6 +44,8 @@ class ZmqConfig:
             seconds = finite(getattr(self, name), name)
             if seconds < 0 or (seconds == 0 and name != "linger"):
                 raise ValueError(f"{name} must be a number of seconds above 0, got {seconds}")
+            if seconds > MAX_SECONDS:
+                raise ValueError(f"{name} must be at most {MAX_SECONDS} seconds, got {seconds}")
         if self.peer_timeout < 2 * self.heartbeat:
             raise ValueError(
                 f"peer_timeout must be at least twice the heartbeat, got {self.peer_timeout} "
