@@ -224,6 +224,21 @@ def test_own_folder_is_made_for_the_owner_alone(
         open_zmq_send("ipc://obs")
 
 
+@POSIX
+@pytest.mark.parametrize("kind", ["nothing", "file"])
+def test_own_folder_that_cannot_be_made_is_named(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no place for the folder of a name, the error says which and what to do."""
+    base = tmp_path / "base"
+    if kind == "file":
+        base.write_text("")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
+    with pytest.raises(ValueError, match="XDG_RUNTIME_DIR") as caught:
+        open_zmq_receive("ipc://obs")
+    assert str(base) in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "size", [-1, -0.5, 0.5, 2.5, math.nan, -math.inf, "4", [4], True], ids=repr
 )

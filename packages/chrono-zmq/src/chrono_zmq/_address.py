@@ -114,7 +114,13 @@ def _user() -> str:
 def _check_folder(folder: Path, security: Security | None) -> None:
     """See that nobody else can get at the folder; make it where it is ours to make."""
     if folder == own_folder():
-        folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"the folder {str(folder)!r} for sockets cannot be made ({error.strerror}): let "
+                "XDG_RUNTIME_DIR name a folder of yours, or give a whole path"
+            ) from None
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r} for a socket: make it, for you alone")
     if security is not None or not hasattr(os, "getuid"):
