@@ -206,6 +206,13 @@ SIZES = st.sampled_from([0, 1, 2, 5, frames.UNLIMITED - 1, frames.UNLIMITED])
     steps=[("give", 0)] * 16
     + [("to sender", 0), ("to receiver", 0), ("drop", 0), ("drop back", 0)],
 )
+@example(  # the most that may come is more than a frame can say
+    maxsize=frames.UNLIMITED - 1,
+    theirs=None,
+    sender_binds=True,
+    met=True,
+    steps=[("give", 0)] * 3,
+)
 def test_items_arrive_exactly_once_over_any_link(
     maxsize: int, theirs: int | None, sender_binds: bool, met: bool, steps: list[tuple[str, int]]
 ) -> None:
