@@ -708,6 +708,39 @@ def test_forked_child_is_refused_and_its_parent_goes_on(anyio_backend_name: str)
     assert (done.stdout, done.stderr, done.returncode) == ("went on\n", "", 0)
 
 
+TALKS_TO_ITS_PARENT = """
+import os, sys
+import anyio
+from anyio.to_thread import current_default_thread_limiter
+from chrono_zmq import open_zmq_receive, open_zmq_send
+
+backend = sys.argv[1]
+recv = open_zmq_receive("ipc://*")
+
+async def child():
+    async with open_zmq_send(recv.address, maxsize=4) as send:
+        await send.send(1)
+        assert current_default_thread_limiter().borrowed_tokens == 0
+
+async def parent():
+    print([item async for item in recv])
+    await recv.aclose()
+
+if os.fork():
+    anyio.run(parent, backend=backend)
+    os.wait()
+else:
+    anyio.run(child, backend=backend)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_forked_child_is_another_process_to_its_parent(anyio_backend_name: str) -> None:
+    """Its end is no mate of its parent's in this process, for which it would hold time."""
+    done = python(TALKS_TO_ITS_PARENT, anyio_backend_name)
+    assert (done.stdout, done.stderr, done.returncode) == ("[1]\n", "", 0)
+
+
 # Threads and loops
 
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import zmq
 
+from . import _pairs
 from ._address import Address
 from ._config import Security, ZmqConfig
 from ._link import Link
-from ._pairs import settled
 from ._real import nap, now, random_bytes
 from ._sender import Sender
 from ._socket import Endpoint, Gatekeeper
@@ -258,7 +258,7 @@ class Driver:
 def _settle(link: Link) -> None:
     """Tell both ends of a pair within this process when nothing is on its way between them."""
     mate = link.mate
-    if mate is not None and settled(link):
+    if mate is not None and _pairs.settled(link):
         for one in (link, mate):
             if one.on_settled is not None:
                 one.on_settled()
@@ -314,6 +314,7 @@ def _on_exit() -> None:
 def _after_fork() -> None:
     global _driver, _lock
     _lock = threading.Lock()
+    _pairs.forget()
     if _driver is not None:
         _inherited.append(_driver)
         _driver = None

@@ -35,6 +35,13 @@ def add(link: Link) -> None:
         _links.add(link)
 
 
+def forget() -> None:
+    """In a forked child: the links of its parent have their other ends elsewhere."""
+    global _lock, _links
+    _lock = threading.Lock()
+    _links = weakref.WeakSet()
+
+
 def _fit(one: Link, other: Link) -> bool:
     return (
         one.address == other.address
