@@ -744,6 +744,25 @@ def test_forked_child_is_another_process_to_its_parent(anyio_backend_name: str) 
 # Threads and loops
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit])
+async def test_interrupt_comes_out_of_a_rendezvous(
+    error: type[BaseException], closing: list[Any]
+) -> None:
+    """An interrupt while an item waits to be taken ends the program, as anywhere else."""
+    channel = open_zmq_channel()
+    closing += channel.recv, channel.send
+    await meet(channel)
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(channel.recv.receive)
+            await until(channel.send.ready)  # an item is promised to be taken
+            scope.cancel()
+    call = channel.send.send(1)
+    call.send(None)
+    with pytest.raises(error):
+        call.throw(error)
+
+
 def test_end_goes_from_a_loop_that_has_ended_to_the_next(anyio_backend_name: str) -> None:
     """An end stays usable after the loop in which it was used has ended."""
     channel = open_zmq_channel(maxsize=4)

@@ -297,7 +297,9 @@ class ZmqSendStream(End, SendStream[T]):
         while not self._is_taken(mine):
             try:
                 await self._wait()
-            except BaseException:
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException:  # a cancellation
                 if self._machine.failure is not None or self._machine.peer_closed:
                     raise
                 assert self._loop is not None
