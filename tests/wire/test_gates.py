@@ -38,6 +38,7 @@ from chrono_zmq import (
     open_zmq_receive,
     open_zmq_send,
 )
+from chrono_zmq._driver import driver
 
 from .channels import PATIENCE, QUIET, until
 
@@ -828,6 +829,17 @@ async def test_wrong_keys_are_told(
     await works(*ends, 1, 2)
     await ends[0].aclose()
     await ends[1].aclose()
+
+
+def test_list_of_keys_is_forgotten_where_the_address_is_taken() -> None:
+    """An end that could not be opened leaves nothing at the gate."""
+    taken = open_zmq_receive("tcp://127.0.0.1:*", security=at_server(CLIENT[0]))
+    gate = driver()._gate
+    assert gate is not None
+    lists = len(gate._allowed)
+    with pytest.raises(AddressInUse):
+        open_zmq_receive(taken.address, security=at_server(CLIENT[0]))
+    assert len(gate._allowed) == lists
 
 
 async def test_servers_of_one_process_have_their_own_lists() -> None:

@@ -73,9 +73,14 @@ class Driver:
         if keys is not None:
             assert self._gate is not None
             self._gate.admit(domain, frozenset(keys))
-        return Endpoint(
-            self._context, address, bind=bind, security=security, config=config, domain=domain
-        )
+        try:
+            return Endpoint(
+                self._context, address, bind=bind, security=security, config=config, domain=domain
+            )
+        except BaseException:
+            if self._gate is not None:
+                self._gate.forget(domain)
+            raise
 
     def add(self, link: Link) -> None:
         """Look after a link from now on."""
