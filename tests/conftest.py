@@ -10,6 +10,8 @@ BACKENDS = [
     ),
 ]
 
+pytest.register_assert_rewrite("tests.core.channel_cases")
+
 # No test fails because the machine was busy.
 settings.register_profile("chrono", settings(), deadline=None)
 settings.load_profile("chrono")

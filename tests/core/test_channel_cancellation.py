@@ -1,5 +1,4 @@
 import asyncio
-import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -84,21 +83,6 @@ async def test_cancelled_send_was_not_delivered(size: int) -> None:
     assert (stats.sent, stats.waiters_send, stats.current_buffer_used) == (size, 0, size)
     await channel.send.aclose()
     assert [item async for item in channel.recv] == ["first"] * size
-
-
-@pytest.mark.parametrize("size", [0, 1, math.inf])
-async def test_cancelled_receive_leaves_the_item_for_the_next_one(size: float) -> None:
-    """A blocked receive that is cancelled takes nothing, then or later."""
-    channel = open_channel[str](size)
-    with anyio.CancelScope() as scope:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(channel.recv.receive)
-            await receiver_blocks(channel)
-            scope.cancel()
-    assert channel.recv.statistics().waiters_receive == 0
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(channel.send.send, "item")
-        assert await channel.recv.receive() == "item"
 
 
 @ORDERS
@@ -237,51 +221,6 @@ async def test_scope_left_after_a_send_that_was_delivered_cancels_nothing_more()
     assert events == ["delivered", "after"]
 
 
-@pytest.mark.parametrize("size", [2, math.inf])
-@pytest.mark.parametrize("way", ["send", "receive", "send_many", "receive_many", "iterate"])
-async def test_call_that_need_not_wait_is_a_cancellation_point(way: str, size: float) -> None:
-    """Every call raises a pending cancellation before it moves anything."""
-    channel = open_channel[int](size)
-    channel.send.send_nowait(1)
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        match way:
-            case "send":
-                await channel.send.send(2)
-            case "receive":
-                await channel.recv.receive()
-            case "send_many":
-                await channel.send.send_many([2])
-            case "receive_many":
-                await channel.recv.receive_many(2)
-            case "iterate":
-                async for _item in channel.recv:
-                    raise AssertionError
-        raise AssertionError
-    assert scope.cancelled_caught
-    stats = channel.send.statistics()
-    assert (stats.sent, stats.received, stats.current_buffer_used) == (1, 0, 1)
-
-
-@pytest.mark.parametrize("end", ["send", "recv"])
-async def test_close_takes_effect_though_it_is_cancelled(end: str) -> None:
-    """A close is a cancellation point, and is done when it raises."""
-    channel = open_channel[int](2)
-    channel.send.send_nowait(1)
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        await getattr(channel, end).aclose()
-        raise AssertionError
-    assert scope.cancelled_caught
-    stats = channel.send.statistics()
-    if end == "send":
-        assert stats.open_send_streams == 0
-        assert [item async for item in channel.recv] == [1]
-    else:
-        assert stats.open_receive_streams == 0
-        assert stats.discarded == 1
-
-
 async def test_block_of_an_endpoint_closes_it_when_cancelled() -> None:
     """Leaving `async with` by cancellation closes the end, and wakes the peer."""
     channel = open_channel[int](1)
@@ -304,32 +243,6 @@ async def test_block_of_an_endpoint_closes_it_when_cancelled() -> None:
             await channel.recv.receive()
 
 
-@pytest.mark.parametrize("size", [0, 1, 3])
-@pytest.mark.parametrize("taken", [0, 1, 4])
-async def test_cancelled_send_many_has_delivered_a_prefix(size: int, taken: int) -> None:
-    """After a cancelled `send_many`, `sent` tells how many of the items were delivered."""
-    channel = open_channel[int](size)
-    scope = anyio.CancelScope()
-
-    async def produce() -> None:
-        with scope:
-            await channel.send.send_many(range(100))
-
-    received: list[str] = []
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(produce)
-        await sender_blocks(channel)
-        for _ in range(taken):
-            received.append(await channel.recv.receive())
-        scope.cancel()
-    assert scope.cancelled_caught
-    sent = channel.send.statistics().sent
-    await channel.send.aclose()
-    received += [item async for item in channel.recv]
-    assert received == list(range(sent))
-    assert taken <= sent <= taken + size + 1
-
-
 async def test_cancelled_receive_many_has_taken_nothing() -> None:
     """A `receive_many` that is cancelled in the round of its wake-up leaves every item."""
     channel = open_channel[int](4)
@@ -345,25 +258,6 @@ async def test_cancelled_receive_many_has_taken_nothing() -> None:
     assert received in (0, 3)
     left = [channel.recv.receive_nowait() for _ in range(3 - received)]
     assert left == list(range(received, 3))
-
-
-async def test_end_may_be_used_again_after_a_cancelled_call() -> None:
-    """A cancelled call is over: another task may use the end at once."""
-    channel = open_channel[int](0)
-    for _ in range(3):
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(channel.recv.receive)
-                await receiver_blocks(channel)
-                scope.cancel()
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(channel.send.send, 1)
-                await sender_blocks(channel)
-                scope.cancel()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(channel.send.send, 5)
-        assert await channel.recv.receive() == 5
 
 
 # Cancelled by asyncio
@@ -528,38 +422,6 @@ async def test_asyncio_timeout_in_the_round_of_an_item_loses_nothing(size: int, 
         received.append(channel.recv.receive_nowait())
     assert received == ["item"]
     assert channel.recv.statistics().received == 1
-
-
-@ONLY_ASYNCIO
-@pytest.mark.parametrize("way", ["send", "receive", "send_many", "receive_many", "aclose"])
-async def test_native_cancellation_reaches_a_call_that_need_not_wait(way: str) -> None:
-    """A task that cancelled itself is stopped by its next call, which moves nothing."""
-    channel = open_channel[int](4)
-    channel.send.send_nowait(1)
-    events = []
-
-    async def body() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-        match way:
-            case "send":
-                await channel.send.send(2)
-            case "receive":
-                await channel.recv.receive()
-            case "send_many":
-                await channel.send.send_many([2])
-            case "receive_many":
-                await channel.recv.receive_many(2)
-            case "aclose":
-                await channel.send.aclose()
-        events.append("went on")
-
-    with pytest.raises(asyncio.CancelledError):
-        await asyncio.create_task(body())
-    assert events == []
-    stats = channel.send.statistics()
-    assert (stats.sent, stats.received) == (1, 0)
 
 
 @ONLY_ASYNCIO

@@ -40,7 +40,7 @@ from chrono_zmq import (
 )
 from chrono_zmq._driver import driver
 
-from .channels import PATIENCE, QUIET, until
+from tests.core.channels import PATIENCE, QUIET, until
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="there are no such rights here")
 

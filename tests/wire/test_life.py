@@ -30,7 +30,7 @@ from chrono_zmq import (
     open_zmq_send,
 )
 
-from .channels import (
+from tests.core.channels import (
     PATIENCE,
     QUIET,
     arrived,

@@ -1,4 +1,4 @@
-"""The kinds of channels that keep one contract, and waiting for what another thread brings."""
+"""Ways to have a channel, and waiting for what its other end knows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from typing import Any
 
 import anyio
 from chrono_core import Channel, open_channel
-from chrono_zmq import open_zmq_channel
 
 # Seconds after which something that must come will never come.
 PATIENCE = 30.0
@@ -28,19 +27,7 @@ class Kind:
     crosses: bool
 
 
-def _over_zmq(address: str, *, bind_receive: bool) -> Kind:
-    def open_one(maxsize: float, name: str) -> Channel[Any]:
-        return open_zmq_channel(address, bind_receive=bind_receive, maxsize=maxsize, name=name)
-
-    return Kind(open_one, crosses=True)
-
-
-KINDS = {
-    "in-process": Kind(lambda maxsize, name: open_channel(maxsize, name=name), crosses=False),
-    "ipc": _over_zmq("ipc://*", bind_receive=True),
-    "ipc, sender binds": _over_zmq("ipc://*", bind_receive=False),
-    "tcp": _over_zmq("tcp://127.0.0.1:*", bind_receive=True),
-}
+IN_PROCESS = Kind(lambda maxsize, name: open_channel(maxsize, name=name), crosses=False)
 
 
 class Opener:
