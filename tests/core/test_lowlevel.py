@@ -865,6 +865,49 @@ async def test_waiter_with_a_descriptor_is_cancelled() -> None:
             await new_waiter("a word", readable=ours.fileno())
 
 
+async def test_descriptor_is_forgotten_before_it_is_closed() -> None:
+    """Its number may then be that of another one, which can be waited for as well."""
+    for _ in range(3):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.send(b"x")
+            with anyio.fail_after(10):
+                await new_waiter("a word", readable=ours.fileno())
+            current_loop().forget_descriptor(ours.fileno())
+            current_loop().forget_descriptor(ours.fileno())
+
+
+async def test_what_comes_while_nobody_waits_is_there_for_the_next() -> None:
+    """The loop goes on with other things meanwhile, and does not look all the time."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"x")
+        await new_waiter("a word", readable=ours.fileno())
+        await rounds(20)
+        for _ in range(3):
+            with anyio.fail_after(10):
+                await new_waiter("a word", readable=ours.fileno())
+        assert ours.recv(10) == b"x"
+        with anyio.move_on_after(0.01) as scope:
+            await new_waiter("a word", readable=ours.fileno())
+        assert scope.cancelled_caught
+        current_loop().forget_descriptor(ours.fileno())
+
+
+async def test_descriptor_that_nobody_waits_for_is_nothing_real() -> None:
+    """Simulated time does not wait for what was read before or since it began."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"xy")
+        for _ in range(2):
+            await new_waiter("a word", readable=ours.fileno())
+            ours.recv(1)
+            clock = SimClock()
+            async with Supervisor(clock=clock, on_exit="stop"):
+                await clock.advance(10)
+        current_loop().forget_descriptor(ours.fileno())
+
+
 async def test_loop_is_called_from_another_thread_in_order() -> None:
     """What a thread gives to a loop runs there, in the order in which it was given."""
     loop = current_loop()

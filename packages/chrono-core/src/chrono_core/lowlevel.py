@@ -96,6 +96,13 @@ class EventLoop(Protocol):
         """Run a callback soon, once whoever runs now has stopped; from inside the loop only."""
         ...
 
+    def forget_descriptor(self, descriptor: int) -> None:
+        """Look no more at a descriptor that somebody waited for; from inside the loop only.
+
+        A loop may go on looking at it after the wait, which makes the next one cheap.
+        """
+        ...
+
     def checkpoint_if_cancelled(self) -> Awaitable[None]:
         """Be cancelled if asked to, also by ``asyncio.Task.cancel``, and go on at once if not."""
         ...
@@ -128,7 +135,8 @@ def new_waiter(subject: object, *, readable: int | None = None) -> Waiter:
     Args:
         subject: in words, what is waited for.
         readable: a descriptor; the waiter is also woken as soon as it can be read from. Nobody
-            else may wait for it meanwhile. To simulated time, that is something real.
+            else may wait for it meanwhile, and the loop is to forget it before it is closed: see
+            `EventLoop.forget_descriptor`. To simulated time, that is something real.
 
     Raises:
         RuntimeError: no event loop runs in this thread.

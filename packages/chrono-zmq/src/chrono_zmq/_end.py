@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from chrono_core import ChannelError, ChannelInUse, EndpointClosed
@@ -74,6 +75,8 @@ class End:
         self._task: Any = None
         self._undisturbed: Callable[[], bool] = _disturbed
         self._posted = False
+        # A copy of the link's: the link may be shut in another thread while the loop looks at it.
+        self._descriptor: int | None = None
         link.on_news = _weakly(self._on_news)
         link.on_settled = _weakly(self._on_settled)
 
@@ -84,6 +87,7 @@ class End:
         link = getattr(self, "_link", None)
         if link is not None and self._open and link.process == os.getpid():
             link.abandon()
+            self._close_descriptor_soon()
 
     @property
     def address(self) -> str:
@@ -169,7 +173,9 @@ class End:
         link = self._link
         self._calls = CALLS_PER_YIELD
         try:
-            readable = link.descriptor if link.reading else None
+            if link.reading and self._descriptor is None:
+                self._descriptor = os.dup(link.descriptor)
+            readable = self._descriptor if link.reading else None
             self._user = waiter = new_waiter(self._waits_for, readable=readable)
             await waiter
         finally:
@@ -275,11 +281,28 @@ class End:
     def _mark_closed(self) -> None:
         """Refuse everything from now on, and wake whoever is inside."""
         self._open = False
+        self._close_descriptor_soon()
         if self._loop is not None and self._loop.is_current():
             if self._user is not None:
                 self._user.wake()
             for keeper in list(self._keepers):
                 keeper.wake()
+
+    def _close_descriptor_soon(self) -> None:
+        """In the loop, which has to forget it first. Safe wherever garbage is collected."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
+        assert self._loop is not None
+        try:
+            self._loop.call_threadsafe(partial(_close, self._loop, descriptor))
+        except RuntimeError:  # the loop has ended
+            os.close(descriptor)
+
+
+def _close(loop: EventLoop, descriptor: int) -> None:
+    loop.forget_descriptor(descriptor)
+    os.close(descriptor)
 
 
 def _weakly(method: Callable[[], None]) -> Callable[[], None]:

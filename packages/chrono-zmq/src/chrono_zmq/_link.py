@@ -111,7 +111,8 @@ class Link:
             self._close()
         else:
             self._touch()
-            self._schedule(inf)
+            if self.scheduled > self._poll_at:
+                self._schedule(inf)
 
     def start_watch(self) -> None:
         """Somebody waits for several things at once."""

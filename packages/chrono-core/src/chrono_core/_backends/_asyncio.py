@@ -67,21 +67,29 @@ class AsyncioWaiter:
 
 
 class AsyncioReader(AsyncioWaiter):
-    __slots__ = ("_descriptor", "_loop")
+    __slots__ = ("_descriptor", "_run")
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, task: Any, subject: object, descriptor: int
-    ) -> None:
-        super().__init__(loop.create_future(), task, subject)
-        self._loop = loop
+    def __init__(self, run: AsyncioRun, task: Any, subject: object, descriptor: int) -> None:
+        super().__init__(run.new_future(), task, subject)
+        self._run = run
         self._descriptor = descriptor
 
     def __await__(self) -> Generator[Any, Any, None]:
-        self._loop.add_reader(self._descriptor, self.wake)
+        self._run.start_reading(self._descriptor, self)
         try:
             yield from super().__await__()
         finally:
-            self._loop.remove_reader(self._descriptor)
+            self._run.stop_reading(self._descriptor, self)
+
+
+class _Look:
+    """That the loop looks at a descriptor: for whom, and whether the next event is an old one."""
+
+    __slots__ = ("old", "reader")
+
+    def __init__(self) -> None:
+        self.reader: AsyncioReader | None = None
+        self.old = False
 
 
 class _Yield:
@@ -131,6 +139,7 @@ class AsyncioRun(Run):
     __slots__ = (
         "_get_task",
         "_limiter",
+        "_looks",
         "_loop",
         "_owed",
         "_pump_handle",
@@ -156,6 +165,8 @@ class AsyncioRun(Run):
         self._rounds = 0
         # Tasks that swallowed a native cancellation, and get it again in the next round.
         self._owed: set[Any] = set()
+        # The descriptors that the loop looks at for a reader, or for one that was there just now.
+        self._looks: dict[int, _Look] = {}
         self._queue: Any = getattr(loop, "_ready", None)
         self.sees_real_waits = hasattr(loop, "_scheduled") and hasattr(loop, "_selector")
 
@@ -196,7 +207,46 @@ class AsyncioRun(Run):
         return AsyncioWaiter(self._loop.create_future(), self._get_task(), subject)
 
     def reader(self, subject: object, descriptor: int) -> Waiter:
-        return AsyncioReader(self._loop, self._get_task(), subject, descriptor)
+        return AsyncioReader(self, self._get_task(), subject, descriptor)
+
+    def new_future(self) -> asyncio.Future[None]:
+        return self._loop.create_future()
+
+    # Most who have read wait again at once. To tell the loop that they do, and then that they do
+    # not, takes longer than all the rest of a wait, so the loop goes on looking until it finds
+    # something that nobody waits for. Simulated time takes what the loop looks at for something
+    # real, so that it is told each time there.
+
+    def start_reading(self, descriptor: int, reader: AsyncioReader) -> None:
+        look = self._looks.get(descriptor)
+        if look is None:
+            look = self._looks[descriptor] = _Look()
+            self._loop.add_reader(descriptor, self._on_readable, descriptor)
+        look.reader = reader
+
+    def stop_reading(self, descriptor: int, reader: AsyncioReader) -> None:
+        look = self._looks.get(descriptor)
+        if look is not None and look.reader is reader:
+            look.reader = None
+            if self.watcher is not None:
+                self.forget_descriptor(descriptor)
+
+    def _on_readable(self, descriptor: int) -> None:
+        look = self._looks.get(descriptor)
+        if look is None:
+            return
+        if look.old:
+            look.old = False
+        elif look.reader is None:
+            self.forget_descriptor(descriptor)
+        else:
+            # The loop polls once more before the reader gets to read. Should it be a new event, it
+            # is found again in the round after.
+            look.old = look.reader.wake()
+
+    def forget_descriptor(self, descriptor: int) -> None:
+        if self._looks.pop(descriptor, None) is not None:
+            self._loop.remove_reader(descriptor)
 
     def checkpoint(self) -> Awaitable[None]:
         return _CHECKPOINT
@@ -256,6 +306,9 @@ class AsyncioRun(Run):
 
     def watch(self, watcher: Watcher) -> None:
         self.watcher = watcher
+        for descriptor, look in list(self._looks.items()):
+            if look.reader is None:
+                self.forget_descriptor(descriptor)
         if not isinstance(self._queue, deque):
             self._queue = _Mirror(self._loop)
 

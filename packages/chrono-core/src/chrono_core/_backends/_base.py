@@ -147,6 +147,10 @@ class Run(ABC):
         """
 
     @abstractmethod
+    def forget_descriptor(self, descriptor: int) -> None:
+        """A descriptor that a reader waited for is about to be closed; from inside this run."""
+
+    @abstractmethod
     def checkpoint(self) -> Awaitable[None]:
         """Yield for one round; where that was cancelled, raise in the round after it."""
 

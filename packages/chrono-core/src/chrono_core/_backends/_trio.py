@@ -168,6 +168,9 @@ class TrioRun(Run):
     def reader(self, subject: object, descriptor: int) -> Waiter:
         return TrioReader(trio.lowlevel.current_task(), subject, descriptor)
 
+    def forget_descriptor(self, descriptor: int) -> None:
+        """Trio looks at no descriptor that nobody waits for."""
+
     async def checkpoint(self) -> None:
         await trio.lowlevel.cancel_shielded_checkpoint()
         if trio.current_effective_deadline() == -inf:
