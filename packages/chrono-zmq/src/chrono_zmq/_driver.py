@@ -95,11 +95,12 @@ class Driver:
             self._look(link)
 
         with self._lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="chrono-zmq", daemon=True)
+                thread.start()
+                self._thread = thread
             self._links[link] = None
             self._changes.append(watch)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="chrono-zmq", daemon=True)
-                self._thread.start()
             self._wake()
 
     def arm(self, link: Link) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any, TypeVar
 
 import zmq
@@ -146,6 +147,10 @@ def _open(
     security: Security | None,
     config: ZmqConfig,
 ) -> Link:
+    if os.name == "nt":
+        raise NotImplementedError(
+            "chrono-zmq waits for descriptors, as Windows does not: run it on Linux or macOS"
+        )
     where = parse(address, bind=bind, security=security)
     schema = getattr(serde, "schema", "")
     if not isinstance(schema, str) or len(schema.encode()) > MAX_SCHEMA:

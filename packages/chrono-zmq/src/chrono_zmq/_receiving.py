@@ -205,7 +205,8 @@ class ZmqReceiveStream(End, ReceiveStream[T]):
 
     def _bad(self, error: Exception) -> MessageDecodeError:
         return MessageDecodeError(
-            f"what came on channel {self._name!r} is no item of it, and was left out: {error}",
+            f"what came on channel {self._name!r} is no item of it: {error}; a receive leaves it "
+            "out, and the next goes on after it",
             channel=self._name,
         )
 
