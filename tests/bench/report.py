@@ -14,6 +14,8 @@ from .harness import Row
 
 DISTRIBUTIONS = (
     "chrono-core",
+    "chrono-recipes",
+    "chrono-zmq",
     "chrono-daemon",
     "anyio",
     "trio",
@@ -23,6 +25,8 @@ DISTRIBUTIONS = (
     "async-solipsism",
     "simloom",
     "seedloop",
+    "pyzmq",
+    "msgspec",
 )
 
 
@@ -65,19 +69,19 @@ def block(rows: Sequence[Row]) -> str:
         f"{first.name} [{first.backend}]   {first.unit}, {first.rounds} rounds of {first.work:,}"
     ]
     lines += [
-        f"  beside {row.peer_name:24} ours {_figure(row.ours):>10}   peer {_figure(row.peer):>10}"
+        f"  beside {row.peer_name:24} ours {figure(row.ours):>10}   peer {figure(row.peer):>10}"
         f"   ratio {row.ratio.median:6.2f} ({row.ratio.min:.2f} to {row.ratio.max:.2f})"
         for row in rows
     ]
     lines += [
-        f"  goal: {verdict.goal}: {_figure(verdict.value)}, {'met' if verdict.met else 'MISSED'}"
+        f"  goal: {verdict.goal}: {figure(verdict.value)}, {'met' if verdict.met else 'MISSED'}"
         for row in rows
         for verdict in row.verdicts
     ]
     if len(first.growth) > 1:
         works = " → ".join(f"{point.work:,}" for point in first.growth)
         lines.append(f"  growth, {first.cost_unit} at {works}")
-        lines.append(_growth("chrono-core", [point.ours for point in first.growth]))
+        lines.append(_growth("ours", [point.ours for point in first.growth]))
         lines += [_growth(row.peer_name, [point.peer for point in row.growth]) for row in rows]
     return "\n".join(lines)
 
@@ -93,13 +97,14 @@ def write_json(file: Path, benchmarks: Mapping[str, Iterable[Row]]) -> None:
 
 
 def _growth(name: str, costs: Sequence[float | None]) -> str:
-    steps = " → ".join("—" if cost is None else _figure(cost) for cost in costs)
+    steps = " → ".join("—" if cost is None else figure(cost) for cost in costs)
     known = [cost for cost in costs if cost is not None]
     bend = f"   ×{known[-1] / known[0]:.2f}" if len(known) > 1 else ""
     return f"    {name:24} {steps}{bend}"
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
+    """A figure of three digits or more."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

@@ -182,6 +182,8 @@ class End:
             self._user = None
             with link.lock:
                 link.wait_no_more(waited_for=bool(self._keepers))
+            if not self._open:
+                self._close_descriptor_soon()
 
     def _start_watch(self, waiter: Waiter) -> None:
         self._bind()
