@@ -1,12 +1,19 @@
 """The Python programs that stand in the documentation."""
 
 import itertools
+import os
 import re
+import subprocess
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+
+SECONDS = 60
+
+# What asyncio's debug mode says on a busy machine.
+SLOW = re.compile(r"^Executing <.*> took \d+\.\d+ seconds\n", re.MULTILINE)
 
 BLOCK = re.compile(
     r"^(?P<indent>[ ]*)```(?P<language>python|output)\b[^\n]*\n(?P<text>.*?)^(?P=indent)```[ ]*$",
@@ -54,3 +61,27 @@ def programs_in(text: str, name: str) -> list[Program]:
         line = text.count("\n", 0, block.start()) + 2
         found.append(Program(f"{name}:{line}", textwrap.dedent(block["text"]), output))
     return found
+
+
+def run(python: str | Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder, with every warning as an error."""
+    return subprocess.run(
+        [os.fspath(python), "-X", "dev", "-X", "utf8", "-W", "error", *arguments],
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def trouble(program: Program, python: str | Path, folder: Path) -> str:
+    """What is wrong with a program that is run as its reader would; empty where nothing is."""
+    (folder / "program.py").write_text(program.source, encoding="utf-8")
+    done = run(python, folder, "program.py")
+    complaint = SLOW.sub("", done.stderr)
+    if done.returncode != 0 or complaint:
+        return f"{program.where} fails:\n{done.stdout}{complaint}"
+    if program.output is not None and done.stdout != program.output:
+        return f"{program.where} should print\n{program.output}and prints\n{done.stdout}"
+    return ""

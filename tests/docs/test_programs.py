@@ -1,30 +1,14 @@
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from .programs import ROOT, Program, pages, programs, programs_in
+from .programs import ROOT, Program, pages, programs, programs_in, run, trouble
 
 PROGRAMS = [program for page in pages() for program in programs(page)]
-SECONDS = 60
 
 TEST = re.compile(r"^(async )?def test_", re.MULTILINE)
-
-# What asyncio's debug mode says on a busy machine.
-SLOW = re.compile(r"^Executing <.*> took \d+\.\d+ seconds\n", re.MULTILINE)
-
-
-def run(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-X", "dev", "-X", "utf8", "-W", "error", *arguments],
-        cwd=folder,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=SECONDS,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.where)
@@ -33,15 +17,10 @@ def test_program_runs_and_prints_what_its_page_shows(program: Program, tmp_path:
 
     Tests in it pass under pytest.
     """
-    file = tmp_path / "program.py"
-    file.write_text(program.source, encoding="utf-8")
-    done = run(tmp_path, file)
-    assert done.returncode == 0, f"{program.where}\n{done.stdout}{done.stderr}"
-    assert SLOW.sub("", done.stderr) == ""
-    if program.output is not None:
-        assert done.stdout == program.output
+    assert trouble(program, sys.executable, tmp_path) == ""
     if TEST.search(program.source):
-        done = run(tmp_path, "-m", "pytest", "-p", "no:cacheprovider", file)
+        arguments = ("-m", "pytest", "-p", "no:cacheprovider", "program.py")
+        done = run(sys.executable, tmp_path, *arguments)
         assert done.returncode == 0, f"{program.where}\n{done.stdout}{done.stderr}"
 
 
