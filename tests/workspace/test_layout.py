@@ -52,12 +52,14 @@ def test_licence_is_the_one_of_the_repository(package: Package) -> None:
 
 @every_package
 def test_version_is_static_and_the_newest_in_the_changelog(package: Package) -> None:
-    """The version stands in pyproject.toml, and the changelog begins with it."""
+    """The version stands in pyproject.toml; the changelog begins with it, or with what is new."""
     assert "dynamic" not in package.project
     changelog = (package.folder / "CHANGELOG.md").read_text(encoding="utf-8")
-    entry = re.search(r"^## (\S+) \((unreleased|\d{4}-\d{2}-\d{2})\)$", changelog, re.MULTILINE)
-    assert entry is not None
-    assert entry[1] == package.project["version"]
+    headings = re.findall(r"^## (.*)$", changelog, re.MULTILINE)
+    if headings[0] == "Unreleased":
+        headings.pop(0)
+    newest = re.compile(re.escape(str(package.project["version"])) + r" \(\d{4}-\d{2}-\d{2}\)")
+    assert all(newest.fullmatch(heading) for heading in headings[:1])
 
 
 def test_core_depends_on_anyio_and_nothing_else() -> None:
