@@ -1,14 +1,16 @@
-"""Check that a release tag names a package and the version that the package has.
+"""Check that a release tag names a package and its version, and that what it releases is on main.
 
 Prints `package=NAME`, for the release workflow.
 """
 
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+MAIN = "refs/remotes/origin/main"
 
 
 def main(tag: str) -> str:
@@ -22,8 +24,12 @@ def main(tag: str) -> str:
         declared = tomllib.load(file)["project"]["version"]
     if version != declared:
         sys.exit(f"tag {tag!r} releases {version}, but pyproject.toml says {declared}")
-    if f"\n## {version} (unreleased)\n" in (folder / "CHANGELOG.md").read_text(encoding="utf-8"):
-        sys.exit(f"tag {tag!r}: CHANGELOG.md still says that {version} is unreleased")
+    changelog = (folder / "CHANGELOG.md").read_text(encoding="utf-8")
+    if not re.search(rf"^## {re.escape(version)} \(\d{{4}}-\d\d-\d\d\)$", changelog, re.MULTILINE):
+        sys.exit(f"tag {tag!r}: CHANGELOG.md has no section for {version} with a date")
+    git = ["git", "merge-base", "--is-ancestor", "HEAD", MAIN]
+    if subprocess.run(git, cwd=ROOT, check=False).returncode != 0:
+        sys.exit(f"tag {tag!r} releases a commit that is not on main")
     return str(package)
 
 
