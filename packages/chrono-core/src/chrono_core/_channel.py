@@ -456,8 +456,8 @@ class _Send(_Endpoint[T], SendStream[T]):
         state = self._state
         if not state.sender.open:
             raise EndpointClosed(
-                f"the sending end of channel {state.name!r} was closed on this side: open another "
-                "channel to send more",
+                f"the sending end of channel {state.name!r} was closed on this side, by who used "
+                "it or by a daemon that owned it: open another channel to send more",
                 channel=state.name,
             )
         if not state.receiver.open:
@@ -562,8 +562,8 @@ class _Receive(_Endpoint[T], ReceiveStream[T]):
         name = self._state.name
         if not self._side.open:
             raise EndpointClosed(
-                f"the receiving end of channel {name!r} was closed on this side: nothing can be "
-                "received from it any more",
+                f"the receiving end of channel {name!r} was closed on this side, by who used it or "
+                "by a daemon that owned it: nothing can be received from it any more",
                 channel=name,
             )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ._supervisor import Supervisor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Context:
     """What a daemon is given of the world.
 
@@ -38,6 +38,9 @@ class Context:
     name: str
     supervisor: Supervisor
     stop_event: StopEvent
+
+    def __repr__(self) -> str:
+        return f"<context of daemon {self.name!r}>"
 
     @property
     def rng(self) -> random.Random:

@@ -6,6 +6,7 @@ import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Concatenate, Generic, ParamSpec, overload
 
 from ._context import Context
@@ -53,15 +54,19 @@ class CallableDaemon(Daemon):
         self._args = args
         self._kwargs = kwargs
 
+    def __repr__(self) -> str:
+        return f"<daemon {self.name or default_name(self)!r}>"
+
     async def run(self, ctx: Context) -> None:
         """Call it and await what it returns."""
-        result = self.function(ctx, *self._args, **self._kwargs)
-        if not isinstance(result, Awaitable):
-            raise TypeError(
-                f"{default_name(self)} returned {result!r}, which cannot be awaited: a daemon's "
-                "function must be async"
-            )
-        await result
+        try:
+            result = self.function(ctx, *self._args, **self._kwargs)
+        except TypeError:
+            with suppress(ValueError):  # not everything that can be called has a signature
+                signature = inspect.signature(self.function)
+                check_arguments(self.function, signature, self._args, self._kwargs)
+            raise
+        await awaitable(result, f"{default_name(self)}()")
 
 
 class Factory(Generic[P]):
@@ -73,13 +78,17 @@ class Factory(Generic[P]):
         functools.update_wrapper(self, function)
         self._function = function
         self._signature = inspect.signature(function)
+        try:
+            self._signature.bind_partial(None)
+        except TypeError:
+            raise TypeError(
+                f"the first parameter of a daemon is its context: make {function.__qualname__}() "
+                f"`async def {function.__name__}(ctx, ...)`"
+            ) from None
         self._name = name
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Daemon:
-        try:
-            self._signature.bind(None, *args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"daemon {self._function.__qualname__}(): {error}") from None
+        check_arguments(self._function, self._signature, args, kwargs)
         return CallableDaemon(self._function, args, kwargs, self._name)
 
     def __repr__(self) -> str:
@@ -117,8 +126,14 @@ def daemon(function: Any = None, /, *, name: str = "") -> Any:
 
     def decorate(function: Any) -> Any:
         if not inspect.iscoroutinefunction(function):
+            if inspect.isfunction(function):
+                raise TypeError(
+                    f"@daemon needs an async function: make {function.__qualname__}() "
+                    f"`async def {function.__name__}(ctx, ...)`, without `yield`"
+                )
             raise TypeError(
-                f"@daemon needs an async function, `async def f(ctx, ...)`, got {function!r}"
+                f"@daemon needs an async function, got {function!r}; a name is given as "
+                "@daemon(name=...)"
             )
         return Factory(function, name)
 
@@ -134,3 +149,30 @@ def default_name(daemon: Daemon) -> str:
             named = named.func
     name = getattr(named, "__name__", type(named).__name__)
     return "lambda" if name == "<lambda>" else str(name)
+
+
+def check_arguments(
+    function: Callable[..., object],
+    signature: inspect.Signature,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> None:
+    """Refuse arguments with which a daemon's function could not be called."""
+    try:
+        signature.bind(None, *args, **kwargs)
+    except TypeError as error:
+        name = getattr(function, "__qualname__", repr(function))
+        raise TypeError(
+            f"daemon {name}({', '.join(signature.parameters)}): {error}; the first is the context, "
+            "which the supervisor gives, and the others are yours to give"
+        ) from None
+
+
+def awaitable(result: object, call: str) -> Awaitable[object]:
+    """What a hook has returned, which must be awaitable."""
+    if isinstance(result, Awaitable):
+        return result
+    raise TypeError(
+        f"{call} returned {result!r}, which cannot be awaited: make it an async function, "
+        "`async def` without `yield`"
+    )

@@ -15,7 +15,7 @@ from ._clock import Clock
 from ._event import Event, Pulse
 from ._exceptions import DaemonError
 from ._health import DaemonHealth
-from ._simclock import SimClock
+from ._simclock import SimClock, bind
 from ._unit import Unit
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Host:
 
     def begin(self, run: Run) -> None:
         """The block begins."""
+        if isinstance(self.clock, SimClock):
+            bind(self.clock)
         self._run = run
         self.body_task = run.current_task()
         self.body = anyio.CancelScope()

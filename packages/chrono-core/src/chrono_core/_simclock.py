@@ -230,7 +230,7 @@ class SimClock:
         dt = finite(dt, "dt")
         if dt < 0:
             raise ValueError(f"time cannot go back: dt must not be negative, got {dt!r}")
-        return self._run_drive(Advance(self._timeline, self._timeline.now + to_ns(dt)), "advance")
+        return self._drive(Advance(self._timeline, self._timeline.now + to_ns(dt)), "advance")
 
     def advance_to(self, t: float) -> Coroutine[Any, Any, None]:
         """Let time pass until ``t``; where that has passed, only let everything run that can.
@@ -240,7 +240,7 @@ class SimClock:
             ClockBusy: the clock is being driven already, or the caller lives in its time.
             SimulationLivelock: something runs for ever without blocking.
         """
-        return self._run_drive(Advance(self._timeline, to_ns(finite(t, "t"))), "advance_to")
+        return self._drive(Advance(self._timeline, to_ns(finite(t, "t"))), "advance_to")
 
     async def step(self) -> float | None:
         """Let time pass until the next deadline, and all that is due then happen.
@@ -292,7 +292,7 @@ class SimClock:
             raise ValueError(f"limit must not be negative, got {limit!r}")
         last = None if limit == math.inf else self._timeline.now + to_ns(limit)
         if inspect.isawaitable(condition):
-            return self._run_until_done(condition, last, limit)
+            return _named(self._run_until_done(condition, last, limit), "run_until")
         test = getattr(condition, "is_set", condition)
         if not callable(test):
             raise TypeError(
@@ -301,7 +301,7 @@ class SimClock:
             )
         # It is called from the event loop, but sees the context variables of the caller.
         test = partial(copy_context().run, test)
-        return self._run_drive(RunUntil(self._timeline, test, last, limit), "run_until")
+        return self._drive(RunUntil(self._timeline, test, last, limit), "run_until")
 
     async def _run_until_done(self, awaitable: Awaitable[T], last: int | None, limit: float) -> T:
         results: list[T] = []
@@ -361,6 +361,9 @@ class SimClock:
             self._agenda = Agenda.of(now)
         return now
 
+    def _drive(self, drive: ClockDrive, call: str) -> Coroutine[Any, Any, None]:
+        return _named(self._run_drive(drive, call), call)
+
     async def _run_drive(self, drive: ClockDrive, call: str) -> None:
         run = self._bind()
         unit = within(self)
@@ -418,6 +421,22 @@ async def drive_until(clock: SimClock, test: Callable[[], bool], seconds: float)
     """
     with clock.move_on_after(seconds):
         await clock._follow(clock._bind(), Assist(clock._timeline, test, None, math.inf), "stop")
+
+
+def _named(coroutine: Coroutine[Any, Any, T], call: str) -> Coroutine[Any, Any, T]:
+    """Name it after the call that its user has made: Python does, where it was never awaited."""
+    named: Any = coroutine
+    named.__qualname__ = f"SimClock.{call}"
+    return coroutine
+
+
+def bind(clock: SimClock) -> None:
+    """Use a clock in the running event loop.
+
+    Raises:
+        RuntimeError: it is in use in another one.
+    """
+    clock._bind()
 
 
 def is_held(clock: SimClock) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -119,7 +120,7 @@ class Supervisor:
 
     Raises:
         ValueError: a policy is misspelt.
-        TypeError: ``restart`` is no `RestartPolicy`.
+        TypeError: ``restart`` is no `RestartPolicy`, or ``clock`` no clock.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Supervisor:
     ) -> None:
         if on_exit not in ("wait", "stop"):
             raise ValueError(f'on_exit must be "wait" or "stop", got {on_exit!r}')
-        self.clock: Clock = WallClock() if clock is None else clock
+        self.clock: Clock = WallClock() if clock is None else _clock(clock)
         raw = logging.getLogger(DEFAULT) if logger is None else logger
         self.logger: logging.LoggerAdapter[logging.Logger] = ClockLogger(raw, self.clock)
         self._on_error = _policy(on_error)
@@ -184,7 +185,8 @@ class Supervisor:
         _check_daemon(daemon)
         host = self._host
         if self._state == "closed" or host.stopping:
-            state = "has ended" if self._state == "closed" else "is stopping"
+            closed = "has ended: add daemons before its block ends"
+            state = closed if self._state == "closed" else "is stopping"
             raise RuntimeError(
                 f"daemon {daemon.name or default_name(daemon)!r} cannot be added: the supervisor "
                 f"{state}"
@@ -195,13 +197,19 @@ class Supervisor:
                 "thread: call add() in the event loop, by anyio.from_thread.run_sync"
             )
         if id(daemon) in host.instances:
-            raise ValueError(f"{daemon!r} is hosted already: add another instance")
+            name = daemon.name or default_name(daemon)
+            raise ValueError(f"daemon {name!r} is hosted already: add another instance")
         if start_timeout is not None and number(start_timeout, "start_timeout") <= 0:
             raise ValueError(f"start_timeout must be positive, got {start_timeout!r}")
+        if not isinstance(owns, Iterable):
+            raise TypeError(f"owns takes a list of ends, such as [channel.send], got {owns!r}")
         owned = tuple(owns)
         for endpoint in owned:
             if not callable(getattr(endpoint, "aclose", None)):
-                raise TypeError(f"owns takes what can be closed by aclose(), got {endpoint!r}")
+                raise TypeError(
+                    "owns takes ends of channels, and what else can be closed by aclose(), got "
+                    f"{endpoint!r}"
+                )
         unit = Unit(
             host,
             daemon,
@@ -233,6 +241,9 @@ class Supervisor:
         """
         if isinstance(fn, Factory):
             raise TypeError(f"{fn!r} makes daemons: call it and pass the result to add()")
+        if isinstance(fn, Daemon):
+            raise TypeError(f"{fn!r} is a daemon already: pass it to add()")
+        _check_no_coroutine(fn, "spawn")
         if not callable(fn):
             raise TypeError(f"spawn() takes what can be called with a Context, got {fn!r}")
         return self.add(CallableDaemon(fn, args, kw), name=name)
@@ -243,7 +254,10 @@ class Supervisor:
             raise TypeError(f"the name of a daemon must be a string, got {wanted!r}")
         if wanted:
             if wanted in self._host.units:
-                raise ValueError(f"a living daemon is named {wanted!r} already")
+                raise ValueError(
+                    f"a living daemon is named {wanted!r} already: give this one another name, by "
+                    "add(..., name=...)"
+                )
             return wanted
         base = wanted = default_name(daemon)
         while wanted in self._host.units:
@@ -451,11 +465,7 @@ class Supervisor:
             with _UnlessStalled(host) as scope:
                 await host.changed.next()
             if scope.cancelled_caught and host.units and not host.broken:
-                raise SimulationStalled(
-                    "the block of the supervisor has ended, and its daemons cannot go on unless "
-                    "simulated time moves: drive the clock inside the block, or stop the daemons"
-                    f"{host.agenda.describe()}"
-                )
+                raise SimulationStalled(f"{_why_stalled(host.clock)}{host.agenda.describe()}")
 
     async def _clear(self) -> None:
         """Cancel whoever is left, in reverse order, one after another."""
@@ -531,15 +541,48 @@ def _check_times(grace: float, finalize_timeout: float) -> None:
             raise ValueError(f"{name} must not be negative, got {value!r}")
 
 
+def _why_stalled(clock: Clock) -> str:
+    ended = "the block of the supervisor has ended, and its daemons"
+    if isinstance(clock, SimClock) and clock.next_deadline is None:
+        return (
+            f"{ended} wait for what nobody can bring any more: close the channels from which they "
+            'receive (see owns), or stop the daemons, by on_exit="stop"'
+        )
+    return (
+        f"{ended} cannot go on unless simulated time moves: drive the clock inside the block, or "
+        'stop the daemons, by on_exit="stop"'
+    )
+
+
+def _clock(clock: Clock) -> Clock:
+    if isinstance(clock, type):
+        raise TypeError(f"clock must be a Clock, not a class: make one, {clock.__name__}()")
+    if not hasattr(clock, "now"):
+        raise TypeError(f"clock must be a Clock, such as SimClock(), got {clock!r}")
+    return clock
+
+
+def _check_no_coroutine(function: object, call: str) -> None:
+    if inspect.iscoroutine(function):
+        name = function.__qualname__
+        function.close()
+        raise TypeError(
+            f"{call}() got a coroutine of {name}: pass the function and its arguments to spawn(), "
+            "uncalled, or call it there, as in spawn(lambda ctx: ...)"
+        )
+
+
 def _check_daemon(daemon: object) -> None:
     if isinstance(daemon, Daemon):
         return
+    _check_no_coroutine(daemon, "add")
     if isinstance(daemon, Factory):
         raise TypeError(f"{daemon!r} makes daemons: call it with its arguments, and add the result")
     if isinstance(daemon, type):
         raise TypeError(f"{daemon.__qualname__} is a class: add an instance of it")
     if callable(daemon):
-        raise TypeError(f"{daemon!r} is no daemon: decorate it with @daemon, or use spawn()")
+        name = getattr(daemon, "__qualname__", repr(daemon))
+        raise TypeError(f"{name} is no daemon: decorate it with @daemon, or use spawn()")
     raise TypeError(f"add() takes a Daemon, got {daemon!r}")
 
 

@@ -14,7 +14,7 @@ from ._ambient import enter
 from ._backends import Run, waiting_on
 from ._clock import Clock
 from ._context import Context
-from ._daemon import Daemon
+from ._daemon import Daemon, awaitable
 from ._event import Event, Pulse
 from ._exceptions import DaemonError, EndOfStream, SimulationError
 from ._health import DaemonHealth, DaemonState
@@ -314,14 +314,15 @@ class Unit:
         if scheduler is not None and scheduler.choose("start", 2):
             # Those that start after this one may get ahead of it.
             await self._host.run.checkpoint()
-        await daemon.run(ctx)
+        await awaitable(daemon.run(ctx), f"{type(daemon).__name__}.run()")
 
     async def _start(self, daemon: Daemon, ctx: Context) -> None:
+        call = f"{type(daemon).__name__}.on_start()"
         if self._start_timeout is None:
-            await daemon.on_start(ctx)
+            await awaitable(daemon.on_start(ctx), call)
             return
         with self._host.run.real_timeout(self._start_timeout) as scope:
-            await daemon.on_start(ctx)
+            await awaitable(daemon.on_start(ctx), call)
         if scope.cancelled_caught:
             raise TimeoutError(
                 f"on_start has not returned within {self._start_timeout} real seconds"
@@ -333,7 +334,7 @@ class Unit:
             self._phase = "on_stop"
             self._changed.beat()
             try:
-                await daemon.on_stop(ctx)
+                await awaitable(daemon.on_stop(ctx), f"{type(daemon).__name__}.on_stop()")
             except Exception as error:
                 self._failures.append(("on_stop", error))
         self._finalize_scope = None
