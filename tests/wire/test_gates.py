@@ -496,6 +496,13 @@ async def test_not_a_number_passes(message_type: Any) -> None:
     await channel.recv.aclose()
 
 
+def test_item_of_another_type_is_named_with_the_type() -> None:
+    """What msgspec says of it comes after the name of the type, which it does not say."""
+    serde = MsgpackSerde(Point)
+    with pytest.raises(TypeError, match=r"^it is no Point: Expected `\w+`, got `str`$"):
+        serde.encode("a")  # type: ignore[arg-type]
+
+
 def test_type_that_cannot_be_sent_is_refused_when_it_is_given() -> None:
     """Types that could not be told apart when they are read are refused at once."""
 
@@ -563,6 +570,13 @@ async def test_whatever_a_serde_raises_is_an_error_of_that_item(
         await channel.send.aclose()
     assert [item async for item in channel.recv] == []
     await channel.recv.aclose()
+
+
+@pytest.mark.parametrize("serde", [Point, "json", MsgpackSerde], ids=str)
+def test_serde_that_is_none_is_refused(serde: Any) -> None:
+    """A type in the place of its serde is refused where it is given, not when an item is sent."""
+    with pytest.raises(TypeError, match=r"serde must have encode\(\) and decode\(\)"):
+        open_zmq_receive("ipc://*", serde=serde)
 
 
 @pytest.mark.parametrize("schema", [5, 2000 * "x"], ids=["no text", "too long"])

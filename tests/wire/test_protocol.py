@@ -368,4 +368,7 @@ def test_different_types_of_items_do_not_meet() -> None:
     for _, frame in receiver.outgoing():
         sender.on_frame(frame, None, 0.0)
     assert sender.failure is not None and sender.failure.reason == frames.OTHER_SCHEMA
+    assert sender.failure.text == (
+        "items of 'int 1' are sent, and items of 'str 2' are to be received"
+    )
     assert receiver.failure is None and not receiver.met and receiver.refused == 1

@@ -254,7 +254,11 @@ class Machine(ABC):
             return Failure(frames.SAME_ROLE, f"each of the two ends {verb}")
         ours, theirs = self.terms.schema, hello.schema
         if ours and theirs and ours != theirs:
-            return Failure(frames.OTHER_SCHEMA, "they were given different types of items")
+            sent, received = (ours, theirs) if self.role == frames.SENDS else (theirs, ours)
+            return Failure(
+                frames.OTHER_SCHEMA,
+                f"items of {sent!r} are sent, and items of {received!r} are to be received",
+            )
         sender, receiver = self.terms.max_message, hello.max_message
         if self.role == frames.RECEIVES:
             sender, receiver = receiver, sender

@@ -55,6 +55,7 @@ def open_zmq_send(
     Raises:
         ValueError: the address is none or is not safe, ``maxsize`` is no size.
         AddressInUse: something is bound there.
+        TypeError: the address is no text, or ``serde`` none.
     """
     size = _size(maxsize)
     config, serde = config or ZmqConfig(), serde or MsgpackSerde()
@@ -87,6 +88,7 @@ def open_zmq_receive(
     Raises:
         ValueError: the address is none or is not safe, ``maxsize`` is no size.
         AddressInUse: something is bound there.
+        TypeError: the address is no text, or ``serde`` none.
     """
     size = None if maxsize is None else _size(maxsize)
     config, serde = config or ZmqConfig(), serde or MsgpackSerde()
@@ -116,6 +118,7 @@ def open_zmq_channel(
     Raises:
         ValueError: the address is none or is not safe, ``maxsize`` is no size.
         AddressInUse: something is bound there.
+        TypeError: the address is no text, or ``serde`` none.
     """
     send: ZmqSendStream[T]
     recv: ZmqReceiveStream[T]
@@ -152,6 +155,10 @@ def _open(
             "chrono-zmq waits for descriptors, as Windows does not: run it on Linux or macOS"
         )
     where = parse(address, bind=bind, security=security)
+    if isinstance(serde, type) or not (hasattr(serde, "encode") and hasattr(serde, "decode")):
+        raise TypeError(
+            f"serde must have encode() and decode(), as MsgpackSerde(TYPE) has, got {serde!r}"
+        )
     schema = getattr(serde, "schema", "")
     if not isinstance(schema, str) or len(schema.encode()) > MAX_SCHEMA:
         raise ValueError(f"the schema of {serde!r} must be a text of at most {MAX_SCHEMA} bytes")

@@ -64,7 +64,10 @@ class MsgpackSerde(Generic[T]):
             _check_plain(item)
             return self._encoder.encode(item)
         data = self._encoder.encode(item)
-        again = self._decoder.decode(data)
+        try:
+            again = self._decoder.decode(data)
+        except msgspec.ValidationError as error:
+            raise TypeError(f"it is no {self.schema.rpartition(' ')[0]}: {error}") from error
         if not (again == item or repr(again) == repr(item)):  # NaN equals nothing
             raise TypeError(f"it would arrive as {again!r}")
         return data
