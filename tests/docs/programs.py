@@ -16,7 +16,8 @@ SECONDS = 60
 SLOW = re.compile(r"^Executing <.*> took \d+\.\d+ seconds\n", re.MULTILINE)
 
 BLOCK = re.compile(
-    r"^(?P<indent>[ ]*)```(?P<language>python|output)\b[^\n]*\n(?P<text>.*?)^(?P=indent)```[ ]*$",
+    r"^(?P<indent>[ ]*)```(?P<language>python|output|error)\b[^\n]*\n"
+    r"(?P<text>.*?)^(?P=indent)```[ ]*$",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -29,11 +30,13 @@ class Program:
         where: the page and the line of the block's first statement.
         source: the program.
         output: what the next fenced block that says `output` claims it prints; None without one.
+        error: the same of one that says `error`, for a program that is wrong.
     """
 
     where: str
     source: str
-    output: str | None
+    output: str | None = None
+    error: str | None = None
 
 
 def pages() -> list[Path]:
@@ -53,13 +56,13 @@ def programs_in(text: str, name: str) -> list[Program]:
     blocks = list(BLOCK.finditer(text))
     found = []
     for block, following in itertools.zip_longest(blocks, blocks[1:]):
-        if block["language"] == "output":
+        if block["language"] != "python":
             continue
-        output = None
-        if following is not None and following["language"] == "output":
-            output = textwrap.dedent(following["text"])
+        said = {}
+        if following is not None and following["language"] != "python":
+            said[following["language"]] = textwrap.dedent(following["text"])
         line = text.count("\n", 0, block.start()) + 2
-        found.append(Program(f"{name}:{line}", textwrap.dedent(block["text"]), output))
+        found.append(Program(f"{name}:{line}", textwrap.dedent(block["text"]), **said))
     return found
 
 

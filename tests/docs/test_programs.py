@@ -6,7 +6,7 @@ import pytest
 
 from .programs import ROOT, Program, pages, programs, programs_in, run, trouble
 
-PROGRAMS = [program for page in pages() for program in programs(page)]
+PROGRAMS = [program for page in pages() for program in programs(page) if program.error is None]
 
 TEST = re.compile(r"^(async )?def test_", re.MULTILINE)
 
@@ -48,12 +48,21 @@ PAGE = """
 ```python
 pass
 ```
+
+```python
+1 / 0
+```
+
+```error
+ZeroDivisionError: division by zero
+```
 """
 
 
 def test_programs_are_found_with_their_output() -> None:
     """A block in a list counts too, and output belongs to the program before it."""
     assert programs_in(PAGE, "page.md") == [
-        Program("page.md:5", "print(1)\n", "1\n"),
-        Program("page.md:15", "pass\n", None),
+        Program("page.md:5", "print(1)\n", output="1\n"),
+        Program("page.md:15", "pass\n"),
+        Program("page.md:19", "1 / 0\n", error="ZeroDivisionError: division by zero\n"),
     ]

@@ -156,7 +156,8 @@ def check(
     if inspect.iscoroutine(async_fn):
         async_fn.close()
         raise TypeError(
-            "pass the async function and its arguments, not a coroutine: do not call it"
+            f"pass the async function {async_fn.__qualname__} and its arguments, not a coroutine: "
+            "do not call it"
         )
     if not callable(async_fn) or inspect.isasyncgenfunction(async_fn):
         raise TypeError(f"an async function is needed, got {async_fn!r}")
