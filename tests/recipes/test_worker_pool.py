@@ -130,6 +130,20 @@ async def test_exception_of_the_handler_is_a_result() -> None:
     assert done[2].unwrap() == 2
 
 
+async def test_handler_that_is_not_async_is_told_so() -> None:
+    """Each result says what to do, as for any exception of the handler."""
+    requests, results = open_channel[int](1), open_channel[Done[int, int]](1)
+    await feed(requests.send, [7])
+    handle: Any = str
+    await worker_pool(requests.recv, results.send, handle, workers=1)
+    (done,) = await collect(results.recv)
+    assert isinstance(done.error, TypeError)
+    assert str(done.error) == (
+        "handle returned '7', which cannot be awaited: make it async, or give an executor that "
+        "calls it"
+    )
+
+
 async def test_none_is_a_value_like_another() -> None:
     """A handler that returns None has not failed."""
 

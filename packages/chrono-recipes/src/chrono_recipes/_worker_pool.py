@@ -161,6 +161,15 @@ class _Remote:
             raise
 
 
+def _awaitable(result: object) -> Awaitable[Any]:
+    if isinstance(result, Awaitable):
+        return result
+    raise TypeError(
+        f"handle returned {result!r}, which cannot be awaited: make it async, or give an executor "
+        "that calls it"
+    )
+
+
 class _Pool:
     """One run of a pool."""
 
@@ -291,7 +300,7 @@ class _Pool:
     async def _serve(self, worker: _Worker, request: Any) -> None:
         try:
             try:
-                done = Done(request, await self._handle(request))
+                done = Done(request, await _awaitable(self._handle(request)))
             except Exception as error:
                 done = Done(request, None, error)
             await self._outlet.send(done)
