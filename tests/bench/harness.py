@@ -18,7 +18,7 @@ import anyio
 
 BACKENDS = ("asyncio", "uvloop", "trio")
 WARM_UP = 10  # the part of the work that each side does before it is measured
-GROWTH = ((10, 3), (100, 1))  # how many times the work, in how many rounds
+GROWTH = ((0.1, 3), (10, 1))  # beside the work: so many times as much, in so many rounds
 
 
 class WrongAnswer(Exception):
@@ -166,8 +166,9 @@ def measure(case: Case, *, rounds: int, growth: bool) -> list[Row]:
     sizes = [(case.work, costs)]
     if growth and case.grows:
         for times, turns in GROWTH:
-            work = case.work * times
+            work = max(1, int(case.work * times))
             sizes.append((work, _take_turns(case, sides, work, min(turns, rounds))))
+        sizes.sort(key=lambda size: size[0])
     return [_row(case, peer, costs, sizes) for peer in case.peers]
 
 
