@@ -138,7 +138,10 @@ def pack_reset(source: bytes, target: bytes, reset: Reset) -> bytes:
 
 
 def pack_data(source: bytes, target: bytes, first: int, items: Sequence[bytes]) -> bytes:
-    parts = [_DATA.pack(first, len(items))]
+    start = _DATA.pack(first, len(items))
+    if len(items) == 1:  # it may be large, and is copied once
+        return _pack(DATA, source, target, start + _LENGTH.pack(len(items[0])), items[0])
+    parts = [start]
     for item in items:
         parts.append(_LENGTH.pack(len(item)))
         parts.append(item)
@@ -154,10 +157,10 @@ def pack_receiver(source: bytes, target: bytes, state: ReceiverState) -> bytes:
     return _pack(RECEIVER, source, target, body)
 
 
-def _pack(type: int, source: bytes, target: bytes, body: bytes) -> bytes:
+def _pack(type: int, source: bytes, target: bytes, body: bytes, item: bytes = b"") -> bytes:
     head = bytes((VERSION, type)) + source + target
-    check = crc32(body, crc32(head))
-    return _HEADER.pack(MAGIC, VERSION, type, check, source, target) + body
+    check = crc32(item, crc32(body, crc32(head)))
+    return b"".join((_HEADER.pack(MAGIC, VERSION, type, check, source, target), body, item))
 
 
 def unpack(data: bytes) -> Frame:

@@ -49,7 +49,7 @@ class ZmqSendStream(End, SendStream[T]):
         self._config = config
         self._high_water = 0
         self._gathers = False
-        self._pushed_at = -inf
+        self._sent_at = -inf
 
     async def send(self, item: T) -> None:
         """Send one item, waiting for room.
@@ -72,6 +72,7 @@ class ZmqSendStream(End, SendStream[T]):
         await self._enter()
         while not self._accept(data):
             await self._wait()
+            self._sent_at = now()  # where there was no room, more is about to follow
         if self._machine.maxsize == 0:
             await self._be_taken()
 
@@ -245,9 +246,11 @@ class ZmqSendStream(End, SendStream[T]):
                 machine.accept((data,))
                 self._note_high_water()
                 time = now()
-                gather = time < self._pushed_at + TOGETHER and machine.unsent < MANY
+                gather = time < self._sent_at + TOGETHER and machine.unsent < MANY
+                self._sent_at = time
                 if not gather:
-                    self._push(time)
+                    machine.push(time)
+                    link.use()
             elif wait:
                 link.wait_for_news()
         if gather and not self._gathers:
@@ -256,16 +259,12 @@ class ZmqSendStream(End, SendStream[T]):
         self._review()
         return accepted
 
-    def _push(self, time: float) -> None:
-        self._pushed_at = time
-        self._machine.push(time)
-        self._link.use()
-
     def _send_gathered(self) -> None:
         self._gathers = False
         if self._machine.unsent:
             with self._link.lock:
-                self._push(now())
+                self._machine.push(now())
+                self._link.use()
 
     def _accept_some(self, batch: list[bytes], start: int) -> int:
         """Put in as many as there is room for; where there is none, say that somebody waits."""
