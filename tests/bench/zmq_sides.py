@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -134,22 +134,20 @@ async def _ends_here(job: Job) -> float:
         else:
             started = perf_counter()
             count = 0
-            async for items in _batches(receive, job):
+            while count < job.work:
+                items = await _some(receive, job)
                 count += len(items)
-                if count == job.work:
-                    break
             seconds = perf_counter() - started
             check(len(items[-1]), job.size, "size of the last item")
         await receive.aclose()
     return seconds
 
 
-async def _batches(receive: Any, job: Job) -> AsyncIterator[list[bytes]]:
+async def _some(receive: Any, job: Job) -> list[bytes]:
     if job.batched:
-        while True:
-            yield await receive.receive_many(BATCH)
-    while True:
-        yield [await receive.receive()]
+        many: list[bytes] = await receive.receive_many(BATCH)
+        return many
+    return [await receive.receive()]
 
 
 async def _ends_there(job: Job) -> float:
