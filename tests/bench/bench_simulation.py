@@ -142,11 +142,7 @@ async def sleepers(work: int) -> float:
             await anyio.sleep(PERIOD)
             sums[number] += anyio.current_time() - start
 
-    started = perf_counter()
-    async with anyio.create_task_group() as tasks:
-        for number in range(TASKS):
-            tasks.start_soon(sleeper, number)
-    seconds = perf_counter() - started
+    seconds = await _run_all(sleeper)
     _check_sums(sums, work)
     return seconds
 
@@ -165,13 +161,18 @@ async def timeouts(work: int) -> float:
             if limit.cancelled_caught:
                 sums[number] += anyio.current_time() - start
 
+    seconds = await _run_all(waiter)
+    _check_sums(sums, work)
+    return seconds
+
+
+async def _run_all(task: Callable[[int], Awaitable[None]]) -> float:
+    """The seconds that all tasks take together."""
     started = perf_counter()
     async with anyio.create_task_group() as tasks:
         for number in range(TASKS):
-            tasks.start_soon(waiter, number)
-    seconds = perf_counter() - started
-    _check_sums(sums, work)
-    return seconds
+            tasks.start_soon(task, number)
+    return perf_counter() - started
 
 
 async def ping_pong(work: int) -> float:

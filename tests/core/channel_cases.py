@@ -90,6 +90,12 @@ async def fill(channel: Channel[Any], count: int) -> None:
     await arrived(channel, count)
 
 
+async def until_ready(end: SendStream[Any] | ReceiveStream[Any]) -> None:
+    """Watch an end until it is ready."""
+    while not end.ready():
+        await wait_any(end)
+
+
 # Capacity
 
 
@@ -1433,8 +1439,7 @@ async def test_watcher_of_the_receiving_end_is_woken(opener: Opener, size: float
 
     async def watch() -> None:
         nonlocal woken
-        while not channel.recv.ready():
-            await wait_any(channel.recv)
+        await until_ready(channel.recv)
         woken = True
 
     async with anyio.create_task_group() as tasks:
@@ -1469,8 +1474,7 @@ async def test_watcher_of_a_full_channel_is_woken(opener: Opener, size: int, act
 
     async def watch() -> None:
         nonlocal woken
-        while not channel.send.ready():
-            await wait_any(channel.send)
+        await until_ready(channel.send)
         woken = True
 
     async with anyio.create_task_group() as tasks:
@@ -1504,8 +1508,7 @@ async def test_watcher_of_the_sending_end_of_a_rendezvous_is_woken(
 
     async def watch() -> None:
         nonlocal woken
-        while not channel.send.ready():
-            await wait_any(channel.send)
+        await until_ready(channel.send)
         woken = True
 
     async with anyio.create_task_group() as tasks:
@@ -1531,15 +1534,13 @@ async def test_sender_and_receiver_that_only_watch_meet(opener: Opener, size: fl
 
     async def produce() -> None:
         for n in range(100):
-            while not channel.send.ready():
-                await wait_any(channel.send)
+            await until_ready(channel.send)
             channel.send.send_nowait(n)
         await channel.send.aclose()
 
     async def consume() -> None:
         while True:
-            while not channel.recv.ready():
-                await wait_any(channel.recv)
+            await until_ready(channel.recv)
             try:
                 received.append(channel.recv.receive_nowait())
             except EndOfStream:
